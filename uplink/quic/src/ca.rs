@@ -1,0 +1,281 @@
+//! The certificate authority of a cloud: made on first use, kept in one directory.
+//!
+//! ```text
+//! DIR/ca.pem       the CA's certificate; goes into every bundle
+//! DIR/ca.key       its private key, mode 0600
+//! DIR/revoked.txt  optional; see [`crate::Revoked`]
+//! ```
+//!
+//! Every certificate is valid from 1970-01-01, since a gateway without a clock starts there, and
+//! never expires by itself (9999-12-31, RFC 5280 section 4.1.2.5): an edge that was off for years
+//! must be able to deliver. The revocation list is what ends a certificate.
+//!
+//! Invariant: a certificate serves one side only. Edges get `clientAuth`, the cloud `serverAuth`,
+//! so no edge can pose as the cloud although one CA signs both.
+
+use std::fs;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use rcgen::{
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
+    Ia5String, KeyPair, KeyUsagePurpose, SanType, SerialNumber, date_time_ymd,
+};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+
+use crate::bundle::Bundle;
+use crate::name::{EdgeName, hex};
+
+/// The DNS name in every cloud certificate; edges ask for it whatever address they dial.
+pub const CLOUD_DNS_NAME: &str = "headwater-cloud";
+
+const CERTIFICATE_FILE: &str = "ca.pem";
+const KEY_FILE: &str = "ca.key";
+
+/// Why the CA could not be opened, or could not sign.
+#[derive(Debug, thiserror::Error)]
+pub enum CaError {
+    /// A file of the CA could not be read or written.
+    #[error("{path}: {source}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// One of the two files is missing: making a new one would lock out every edge.
+    #[error("{0} is missing while its other half exists; restore it from a backup")]
+    Half(PathBuf),
+    /// A file does not hold what its name says.
+    #[error("{path}: {reason}")]
+    Content {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The crypto library refused.
+    #[error("signing: {0}")]
+    Sign(#[from] rcgen::Error),
+}
+
+/// A certificate with its key and the CA to trust: what one end of the uplink presents.
+#[derive(Debug)]
+pub struct Identity {
+    /// The certificate chain, leaf first.
+    pub chain: Vec<CertificateDer<'static>>,
+    /// The leaf's private key.
+    pub key: PrivateKeyDer<'static>,
+    /// The only CA whose certificates the other end may show.
+    pub ca: CertificateDer<'static>,
+}
+
+impl Clone for Identity {
+    fn clone(&self) -> Identity {
+        Identity { chain: self.chain.clone(), key: self.key.clone_key(), ca: self.ca.clone() }
+    }
+}
+
+/// The private CA of one cloud.
+pub struct Ca {
+    certificate_pem: String,
+    certificate: CertificateDer<'static>,
+    signer: rcgen::Certificate,
+    key: KeyPair,
+}
+
+impl Ca {
+    /// Opens the CA in `dir`; makes directory, key and certificate when neither file exists.
+    pub fn open(dir: &Path) -> Result<Ca, CaError> {
+        fs::create_dir_all(dir).map_err(|source| io_error(dir, source))?;
+        let (certificate, key) = (dir.join(CERTIFICATE_FILE), dir.join(KEY_FILE));
+        match (certificate.exists(), key.exists()) {
+            (false, false) => make(&certificate, &key)?,
+            (true, true) => {}
+            (true, false) => return Err(CaError::Half(key)),
+            (false, true) => return Err(CaError::Half(certificate)),
+        }
+        load(&certificate, &key)
+    }
+
+    /// The CA's certificate in PEM.
+    pub fn certificate_pem(&self) -> &str {
+        &self.certificate_pem
+    }
+
+    /// Signs a certificate for an edge and packs the bundle that the edge needs.
+    ///
+    /// `addresses` are `host:port` of the uplink listeners, tried in this order.
+    pub fn issue_edge(&self, name: &EdgeName, addresses: &[String]) -> Result<Bundle, CaError> {
+        let mut params = leaf(name.as_str(), ExtendedKeyUsagePurpose::ClientAuth)?;
+        params.subject_alt_names = vec![
+            SanType::DnsName(Ia5String::try_from(name.as_str())?),
+            SanType::URI(Ia5String::try_from(name.uri())?),
+        ];
+        let key = KeyPair::generate()?;
+        let certificate = params.signed_by(&key, &self.signer, &self.key)?;
+        Ok(Bundle {
+            name: name.clone(),
+            addresses: addresses.to_vec(),
+            certificate_pem: certificate.pem(),
+            key_pem: key.serialize_pem(),
+            ca_pem: self.certificate_pem.clone(),
+        })
+    }
+
+    /// Signs a fresh certificate for a node of the cloud. It is not stored: every start may take
+    /// a new one, since edges check the CA and [`CLOUD_DNS_NAME`] only.
+    pub fn issue_cloud(&self) -> Result<Identity, CaError> {
+        let mut params = leaf(CLOUD_DNS_NAME, ExtendedKeyUsagePurpose::ServerAuth)?;
+        params.subject_alt_names = vec![SanType::DnsName(Ia5String::try_from(CLOUD_DNS_NAME)?)];
+        let key = KeyPair::generate()?;
+        let certificate = params.signed_by(&key, &self.signer, &self.key)?;
+        let key = PrivateKeyDer::try_from(key.serialize_der())
+            .expect("rcgen serialises keys as PKCS#8, which this reads");
+        Ok(Identity {
+            chain: vec![certificate.der().clone()],
+            key,
+            ca: self.certificate.clone(),
+        })
+    }
+}
+
+/// What every leaf certificate has in common.
+fn leaf(name: &str, usage: ExtendedKeyUsagePurpose) -> Result<CertificateParams, rcgen::Error> {
+    let mut params = dated(name)?;
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    params.extended_key_usages = vec![usage];
+    params.use_authority_key_identifier_extension = true;
+    Ok(params)
+}
+
+/// The CA's own parameters. Invariant: a function of nothing but the file format, so that the
+/// issuer rebuilt from the key has the subject that `ca.pem` shows.
+fn ca_params() -> Result<CertificateParams, rcgen::Error> {
+    let mut params = dated("Headwater CA")?;
+    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    Ok(params)
+}
+
+fn dated(common_name: &str) -> Result<CertificateParams, rcgen::Error> {
+    let mut params = CertificateParams::new(Vec::new())?;
+    params.not_before = date_time_ymd(1970, 1, 1);
+    params.not_after = date_time_ymd(9999, 12, 31);
+    params.distinguished_name = DistinguishedName::new();
+    params.distinguished_name.push(DnType::CommonName, common_name);
+    params.serial_number = Some(random_serial()?);
+    Ok(params)
+}
+
+/// 126 random bits (RFC 5280 section 4.1.2.2 allows 20 octets, positive).
+fn random_serial() -> Result<SerialNumber, rcgen::Error> {
+    let mut serial = [0u8; 16];
+    let random = rustls::crypto::ring::default_provider().secure_random;
+    random.fill(&mut serial).map_err(|_| rcgen::Error::RingUnspecified)?;
+    // Top bits 01: positive in DER, and always 16 bytes long.
+    serial[0] = (serial[0] & 0x7f) | 0x40;
+    Ok(SerialNumber::from_slice(&serial))
+}
+
+fn make(certificate: &Path, key: &Path) -> Result<(), CaError> {
+    let pair = KeyPair::generate()?;
+    let signed = ca_params()?.self_signed(&pair)?;
+    write_durably(key, pair.serialize_pem().as_bytes(), 0o600)?;
+    write_durably(certificate, signed.pem().as_bytes(), 0o644)?;
+    tracing::info!(certificate = %certificate.display(), "made a new certificate authority");
+    Ok(())
+}
+
+fn load(certificate_path: &Path, key_path: &Path) -> Result<Ca, CaError> {
+    let read = |path: &Path| fs::read_to_string(path).map_err(|source| io_error(path, source));
+    let content = |path: &Path, reason: String| CaError::Content { path: path.into(), reason };
+
+    let key = KeyPair::from_pem(&read(key_path)?)
+        .map_err(|e| content(key_path, format!("not a private key in PEM: {e}")))?;
+    let certificate_pem = read(certificate_path)?;
+    let certificate = CertificateDer::from_pem_slice(certificate_pem.as_bytes())
+        .map_err(|e| content(certificate_path, format!("not a certificate in PEM: {e}")))?;
+    let parsed = webpki::EndEntityCert::try_from(&certificate)
+        .map_err(|e| content(certificate_path, format!("not a certificate: {e}")))?;
+    let spki = parsed.subject_public_key_info();
+    if spki.as_ref() != key.public_key_der() {
+        let reason = format!("is not the certificate of the key in {}", key_path.display());
+        return Err(content(certificate_path, reason));
+    }
+    let signer = ca_params()?.self_signed(&key)?;
+    tracing::debug!(serial = hex(parsed.serial()), "certificate authority opened");
+    Ok(Ca { certificate_pem, certificate, signer, key })
+}
+
+/// Writes a small file so that it is whole or absent after a power cut.
+pub(crate) fn write_durably(path: &Path, bytes: &[u8], mode: u32) -> Result<(), CaError> {
+    use std::os::unix::fs::OpenOptionsExt;
+    let temporary = path.with_extension("new");
+    let written = (|| {
+        let _ = fs::remove_file(&temporary);
+        let mut options = fs::OpenOptions::new();
+        let mut file = options.write(true).create_new(true).mode(mode).open(&temporary)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        fs::rename(&temporary, path)?;
+        let parent = match path.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => parent,
+            _ => Path::new("."),
+        };
+        fs::File::open(parent)?.sync_all()
+    })();
+    written.map_err(|source| io_error(path, source))
+}
+
+fn io_error(path: &Path, source: io::Error) -> CaError {
+    CaError::Io { path: path.into(), source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::name::Subject;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn is_made_once_and_opens_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = Ca::open(dir.path()).unwrap();
+        let mode = fs::metadata(dir.path().join(KEY_FILE)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        let again = Ca::open(dir.path()).unwrap();
+        assert_eq!(first.certificate_pem(), again.certificate_pem());
+    }
+
+    #[test]
+    fn a_lost_half_is_not_replaced() {
+        for lost in [CERTIFICATE_FILE, KEY_FILE] {
+            let dir = tempfile::tempdir().unwrap();
+            Ca::open(dir.path()).unwrap();
+            fs::remove_file(dir.path().join(lost)).unwrap();
+            assert!(matches!(Ca::open(dir.path()), Err(CaError::Half(_))), "{lost}");
+        }
+    }
+
+    #[test]
+    fn a_foreign_certificate_is_noticed() {
+        let (a, b) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        Ca::open(a.path()).unwrap();
+        Ca::open(b.path()).unwrap();
+        fs::copy(a.path().join(CERTIFICATE_FILE), b.path().join(CERTIFICATE_FILE)).unwrap();
+        assert!(matches!(Ca::open(b.path()), Err(CaError::Content { .. })));
+    }
+
+    #[test]
+    fn an_edge_certificate_names_its_edge() {
+        let dir = tempfile::tempdir().unwrap();
+        let ca = Ca::open(dir.path()).unwrap();
+        let name = EdgeName::new("gw-07").unwrap();
+        let bundle = ca.issue_edge(&name, &["cloud.example:4433".into()]).unwrap();
+        let identity = bundle.identity().unwrap();
+        assert_eq!(Subject::of(&identity.chain[0]).unwrap().edge, name);
+        assert!(Subject::of(&ca.issue_cloud().unwrap().chain[0]).is_err());
+    }
+}
