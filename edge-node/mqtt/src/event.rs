@@ -1,0 +1,129 @@
+//! What goes into the machine and what comes out of it.
+
+use bytes::{Bytes, BytesMut};
+
+use crate::Publish;
+
+/// Names one network connection. The shell chooses it and never uses one twice in a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ConnId(pub u64);
+
+/// Names one [`Append`]. Rises by at least one with each append, across restarts too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Token(pub u64);
+
+/// What the shell knows about a connection when it opens.
+#[derive(Debug, Clone, Default)]
+pub struct ConnInfo {
+    /// The listener it came in by; handed on to [`crate::Access`].
+    pub listener: u16,
+    /// The peer's address as text, for logs and status.
+    pub remote: String,
+    /// The user that a client certificate names, if the listener checks them.
+    pub certificate_user: Option<String>,
+}
+
+/// What happened.
+#[derive(Debug)]
+pub enum Event {
+    /// A connection was accepted (and its TLS or WebSocket handshake is over).
+    Opened { conn: ConnId, info: ConnInfo },
+    /// The peer sent these bytes.
+    Received { conn: ConnId, bytes: BytesMut },
+    /// So many more bytes of what was sent have been handed to the network.
+    Written { conn: ConnId, bytes: usize },
+    /// The connection is gone, by the peer or by an error.
+    Closed { conn: ConnId },
+    /// Every frame up to and including this one is durable, except those refused.
+    Durable(Token),
+    /// This frame was not written and will not be.
+    Refused { token: Token, reason: Refusal },
+    /// The answer to [`Effect::Authenticate`].
+    Authenticated { conn: ConnId, accepted: bool },
+    /// Close this connection for a reason of the operator's (DISCONNECT 0x98 on v5).
+    Kick { conn: ConnId },
+    /// The node stops: every connection gets DISCONNECT 0x8B and is closed; sessions stay.
+    Shutdown,
+    /// The time armed by [`Effect::ArmTimer`] has come.
+    Timer,
+}
+
+/// Why the log did not take a frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refusal {
+    /// The disk budget is used up. v5: reason 0x97. v3.1.1: see [`crate::broker`].
+    QuotaExceeded,
+    /// This message can never be stored (too large for a batch, no valid route). v5: reason 0x83
+    /// or 0x90; v3.1.1: the connection is closed.
+    Unacceptable,
+}
+
+/// What the shell is to do, in this order.
+#[derive(Debug)]
+pub enum Effect {
+    /// Write these bytes; report them with [`Event::Written`].
+    Send {
+        conn: ConnId,
+        bytes: Bytes,
+    },
+    /// Stage one journal frame.
+    Append(Append),
+    /// Check a login (passwords are slow to hash, so not in the machine). Only asked when
+    /// [`crate::Config::authenticate`] is set. Reading is paused meanwhile.
+    Authenticate {
+        conn: ConnId,
+        info: ConnInfo,
+        login: crate::Login,
+    },
+    /// Write what was sent, then close.
+    Close {
+        conn: ConnId,
+        reason: CloseReason,
+    },
+    PauseReading(ConnId),
+    ResumeReading(ConnId),
+    /// Send [`Event::Timer`] at this time. Replaces the last.
+    ArmTimer {
+        at_ms: u64,
+    },
+}
+
+/// One journal frame: the record that a publish becomes, and the change of session state that must
+/// be durable with it. At least one of the two is there.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Append {
+    pub token: Token,
+    /// The message to route into the log.
+    pub publish: Option<Publish>,
+    /// Opaque; given back, in order, to [`crate::Broker::restore`]. Empty: nothing to keep.
+    pub op: Vec<u8>,
+}
+
+/// Why the machine closed a connection; for the log line and the metrics.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CloseReason {
+    #[error("the client disconnected")]
+    Disconnected,
+    #[error("nothing came from the client for 1.5 times its keep-alive")]
+    KeepAlive,
+    #[error("no CONNECT came in time")]
+    ConnectTimeout,
+    #[error("another connection took the session over")]
+    TakenOver,
+    #[error("malformed packet: {0}")]
+    Malformed(&'static str),
+    #[error("protocol error: {0}")]
+    Protocol(&'static str),
+    #[error("packet above the size limit")]
+    PacketTooLarge,
+    #[error("CONNECT refused with reason {0:#04x}")]
+    ConnectRefused(u8),
+    #[error("not authorised")]
+    NotAuthorised,
+    #[error("over a limit: {0}")]
+    Quota(&'static str),
+    #[error("closed by the operator")]
+    Kicked,
+    #[error("the node stops")]
+    Shutdown,
+}

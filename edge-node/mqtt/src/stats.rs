@@ -1,0 +1,49 @@
+//! Counters and views for status pages and metrics.
+
+use std::sync::Arc;
+
+/// Counted since the start of the process, except where it says "now".
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Now: accepted connections with a CONNECT done.
+    pub connected: u64,
+    /// Now: sessions, with and without a connection.
+    pub sessions: u64,
+    /// Now: subscriptions of all sessions.
+    pub subscriptions: u64,
+    /// Now: retained messages, and their bytes.
+    pub retained: u64,
+    pub retained_bytes: u64,
+    /// Now: messages that wait in session queues, in flight ones included.
+    pub queued: u64,
+    pub connects: u64,
+    pub connects_refused: u64,
+    pub published: [u64; 3],
+    pub publish_duplicates: u64,
+    pub delivered: [u64; 3],
+    /// Dropped because a queue was full: QoS 0; QoS 1 and 2.
+    pub dropped_qos0: u64,
+    pub dropped_queued: u64,
+    pub dropped_expired: u64,
+    pub dropped_too_large: u64,
+    pub retained_refused: u64,
+    pub appends_refused: u64,
+    pub wills: u64,
+    pub taken_over: u64,
+    pub malformed: u64,
+    pub bytes_received: u64,
+    pub bytes_sent: u64,
+}
+
+/// One session, for `clients` on the command line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClientView {
+    pub client_id: Arc<str>,
+    pub connected: bool,
+    /// "3.1.1" or "5.0"; None without a connection.
+    pub version: Option<&'static str>,
+    pub remote: Option<String>,
+    pub subscriptions: usize,
+    pub queued: usize,
+    pub inflight: usize,
+}
