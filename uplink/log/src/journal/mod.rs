@@ -1,0 +1,1 @@
+//! One ordered, append-only, checksummed sequence of preallocated files.
