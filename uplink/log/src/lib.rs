@@ -19,6 +19,9 @@ pub mod disk;
 pub mod durable;
 pub mod error;
 pub mod journal;
+pub mod partition;
+pub mod segment;
+pub mod store;
 
 pub use disk::{Disk, DiskFile, RealDisk, SimDisk};
 pub use durable::{Durable, DurableConfig, Position, Recovered};
