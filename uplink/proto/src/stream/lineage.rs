@@ -1,0 +1,1 @@
+//! U1: where two histories part.

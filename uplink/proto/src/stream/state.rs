@@ -1,0 +1,60 @@
+//! The state that outlives everything: small, plain, never reset.
+
+use headwater_batch::Offset;
+use serde::{Deserialize, Serialize};
+
+use super::{StreamEntry, StreamOutcome};
+use crate::{BootStart, Digest, Epoch, Incarnation};
+
+/// Dedup state of one incarnation of one edge partition. About 50 bytes as postcard with one boot.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StreamState {
+    pub incarnation: Incarnation,
+    /// Where it began: 0, or the fork from its parent.
+    pub origin: Offset,
+    /// The next offset it wants. Never falls.
+    pub next: Offset,
+    pub epoch: Epoch,
+    /// Of the record before `next`; none at the origin and after a GAP.
+    pub digest: Option<Digest>,
+    /// The last 8, oldest first.
+    pub boots: Vec<BootStart>,
+    /// `boots` reaches back to `origin`: none was dropped.
+    pub boots_complete: bool,
+    /// When it was last heard, by the proposers' clocks (ms since 1970).
+    pub last_at_ms: i64,
+}
+
+/// All incarnations of one edge partition. `Default` is an edge partition never seen.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EdgeStreams {
+    pub(super) streams: Vec<StreamState>,
+    pub(super) retired: Vec<Incarnation>,
+}
+
+impl EdgeStreams {
+    /// Applies one committed entry for `incarnation`. Pure; the caller stores self and what the
+    /// outcome asks for (batch, ledger line) in one atomic step.
+    pub fn apply(&mut self, incarnation: Incarnation, entry: &StreamEntry) -> StreamOutcome {
+        super::apply::apply(self, incarnation, entry)
+    }
+
+    /// For `edge ls`.
+    pub fn streams(&self) -> &[StreamState] {
+        &self.streams
+    }
+
+    pub fn retired(&self) -> &[Incarnation] {
+        &self.retired
+    }
+
+    pub fn stream(&self, incarnation: Incarnation) -> Option<&StreamState> {
+        self.streams.iter().find(|s| s.incarnation == incarnation)
+    }
+
+    pub(super) fn stream_mut(&mut self, incarnation: Incarnation) -> Option<&mut StreamState> {
+        self.streams
+            .iter_mut()
+            .find(|s| s.incarnation == incarnation)
+    }
+}
