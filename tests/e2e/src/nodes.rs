@@ -1,0 +1,110 @@
+//! A cloud node and edges as their users start them: one data directory each, a bundle, flags for
+//! the addresses. Ports stay the same over restarts.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::process::{Process, binary, free_port, wait_listening};
+
+/// A cloud node's place: start and kill it as often as needed.
+pub struct Cloud {
+    pub dir: PathBuf,
+    pub kafka: SocketAddr,
+    pub uplink: SocketAddr,
+    pub admin: SocketAddr,
+}
+
+impl Cloud {
+    pub fn new(dir: &Path) -> Cloud {
+        std::fs::create_dir_all(dir).expect("a test's folder can be made");
+        Cloud {
+            dir: dir.to_owned(),
+            kafka: free_port(),
+            uplink: free_port(),
+            admin: free_port(),
+        }
+    }
+
+    /// Starts the node and waits until it serves Kafka.
+    pub fn start(&self) -> Process {
+        let mut args = strings(&["run", "--data-dir"]);
+        args.push(self.dir.join("data").display().to_string());
+        for (flag, address) in [
+            ("--kafka", self.kafka),
+            ("--uplink", self.uplink),
+            ("--admin", self.admin),
+        ] {
+            args.extend([flag.to_owned(), address.to_string()]);
+        }
+        let process = Process::spawn(
+            "cloud-cluster",
+            &binary("cloud-cluster"),
+            &args,
+            &self.dir.join("log"),
+        );
+        wait_listening("the cloud node", self.kafka);
+        process
+    }
+
+    /// `cloud-cluster edge add`: the bundle names `uplink`, which may be a link's address.
+    pub fn add_edge(&self, name: &str, uplink: SocketAddr) -> PathBuf {
+        let bundle = self.dir.join(format!("{name}.bundle"));
+        let made = Command::new(binary("cloud-cluster"))
+            .args(["edge", "add", name, "--data-dir"])
+            .arg(self.dir.join("data"))
+            .args(["--address", &uplink.to_string(), "--out"])
+            .arg(&bundle)
+            .output()
+            .expect("cloud-cluster runs");
+        assert!(
+            made.status.success(),
+            "edge add: {}",
+            String::from_utf8_lossy(&made.stderr)
+        );
+        bundle
+    }
+}
+
+/// An edge's place.
+pub struct Edge {
+    pub dir: PathBuf,
+    pub bundle: Option<PathBuf>,
+    pub mqtt: SocketAddr,
+    pub status: SocketAddr,
+}
+
+impl Edge {
+    pub fn new(dir: &Path, bundle: Option<PathBuf>) -> Edge {
+        std::fs::create_dir_all(dir).expect("a test's folder can be made");
+        Edge {
+            dir: dir.to_owned(),
+            bundle,
+            mqtt: free_port(),
+            status: free_port(),
+        }
+    }
+
+    /// Starts the node and waits until it takes MQTT connections.
+    pub fn start(&self) -> Process {
+        self.start_binary(&binary("edge-node"))
+    }
+
+    pub fn start_binary(&self, program: &Path) -> Process {
+        let mut args = strings(&["run", "--data-dir"]);
+        args.push(self.dir.join("data").display().to_string());
+        for (flag, address) in [("--mqtt", self.mqtt), ("--status", self.status)] {
+            args.extend([flag.to_owned(), address.to_string()]);
+        }
+        if let Some(bundle) = &self.bundle {
+            args.extend(["--bundle".to_owned(), bundle.display().to_string()]);
+        }
+        let process = Process::spawn("edge-node", program, &args, &self.dir.join("log"));
+        wait_listening("the edge", self.mqtt);
+        process
+    }
+}
+
+fn strings(words: &[&str]) -> Vec<String> {
+    words.iter().map(|word| (*word).to_owned()).collect()
+}
