@@ -1,0 +1,99 @@
+//! The uplink's streams: dedup state beside the data, moved in the same step (U2).
+//!
+//! The rules are `headwater-proto`'s; here they meet the partition. A stream outlives its topic: an
+//! entry for a partition that is not there changes nothing and is refused, so that the proposer can
+//! make the topic again and repeat it (U5).
+
+use bytes::Bytes;
+use headwater_batch::TopicPartition;
+use headwater_proto::{
+    AlarmKind, RejectCode, StreamEntry, StreamKey, StreamOutcome, stream::DataEntry,
+};
+
+use crate::key::Key;
+use crate::ledger::{LedgerEntry, Loss};
+use crate::outcome::{Applied, Effect, Outcome, Refusal};
+use crate::partition::BatchFacts;
+use crate::state::{At, Shard};
+
+impl Shard {
+    pub(crate) fn stream(
+        &mut self,
+        at: At,
+        to: &TopicPartition,
+        key: &StreamKey,
+        head: &[u8],
+        batch: &Bytes,
+        at_ms: i64,
+    ) -> Applied {
+        let entry = match StreamEntry::decode(head, batch.clone()) {
+            Ok(entry) => entry,
+            Err(e) => {
+                return Applied::quiet(Outcome::Refused(Refusal::BadStreamEntry(e.to_string())));
+            }
+        };
+        let facts = match &entry {
+            StreamEntry::Data(data) => match self.check_data(to, data) {
+                Ok(facts) => Some(facts),
+                Err(outcome) => return Applied::quiet(outcome),
+            },
+            _ => None,
+        };
+        let place = (key.edge.clone(), key.tp.clone());
+        let outcome = self
+            .streams
+            .entry(place)
+            .or_default()
+            .apply(key.incarnation, &entry);
+        self.touch(Key::Streams(key.edge.clone(), key.tp.clone()));
+        let mut effects = Vec::new();
+        if let (StreamOutcome::Append { .. }, Some(facts)) = (&outcome, &facts) {
+            let (_, effect) = self
+                .append(at, to, facts, at_ms)
+                .expect("check_data saw partition and range");
+            effects.push(effect);
+        }
+        if let Some(loss) = loss_of(&outcome) {
+            let number = self.enter_ledger(LedgerEntry {
+                at_ms,
+                stream: key.clone(),
+                loss,
+            });
+            effects.push(Effect::Ledger(number));
+        }
+        Applied::with(Outcome::Stream(outcome), effects)
+    }
+
+    /// Invariant: after this said Ok, `append` of the same batch does not fail. So the stream's
+    /// table never moves without the data.
+    fn check_data(&self, to: &TopicPartition, data: &DataEntry) -> Result<BatchFacts, Outcome> {
+        let malformed = || Outcome::Stream(StreamOutcome::Rejected(RejectCode::Malformed));
+        let facts = BatchFacts::of(&data.batch).map_err(|_| malformed())?;
+        if data.next.0.checked_sub(data.base.0) != Some(i64::from(facts.records)) {
+            return Err(malformed());
+        }
+        let partition = self.partitions.get(to);
+        let partition = partition.ok_or(Outcome::Refused(Refusal::UnknownPartition))?;
+        if partition
+            .next
+            .checked_add(i64::from(facts.records))
+            .is_none()
+        {
+            return Err(Outcome::Refused(Refusal::OffsetOutOfRange));
+        }
+        Ok(facts)
+    }
+}
+
+fn loss_of(outcome: &StreamOutcome) -> Option<Loss> {
+    match outcome {
+        StreamOutcome::Ledger { gap, .. } => Some(Loss::Gap(*gap)),
+        StreamOutcome::Opened(opened) => match (&opened.forked, &opened.alarm) {
+            (Some(parent), _) => Some(Loss::Fork(*parent)),
+            (None, Some(AlarmKind::Quarantine(reason))) => Some(Loss::Quarantine(*reason)),
+            _ => None,
+        },
+        StreamOutcome::Quarantine(reason) => Some(Loss::Quarantine(*reason)),
+        _ => None,
+    }
+}
