@@ -21,11 +21,12 @@ use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use headwater_proto::EdgeName;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 use crate::ca::{CaError, Identity, write_durably};
-use crate::name::{EdgeName, Subject};
+use crate::name::Subject;
 
 /// A bundle is a few kilobytes; more is not one.
 pub const BUNDLE_BYTES_MAX: u64 = 64 * 1024;
@@ -81,7 +82,10 @@ pub enum BundleError {
 impl Bundle {
     /// Reads and checks a bundle file.
     pub fn read(path: &Path) -> Result<Bundle, BundleError> {
-        let io = |source| BundleError::Io { path: path.into(), source };
+        let io = |source| BundleError::Io {
+            path: path.into(),
+            source,
+        };
         let length = fs::metadata(path).map_err(io)?.len();
         if length > BUNDLE_BYTES_MAX {
             let reason = format!("is {length} bytes, a bundle has {BUNDLE_BYTES_MAX} at most");
@@ -100,7 +104,10 @@ impl Bundle {
         let mut raw = Raw::split(text)?;
         let version = raw.take("headwater-bundle")?;
         if version != VERSION {
-            return Err(field("headwater-bundle", format!("{version:?} is not known; valid: 1")));
+            return Err(field(
+                "headwater-bundle",
+                format!("{version:?} is not known; valid: 1"),
+            ));
         }
         let name = EdgeName::new(&raw.take("name")?).map_err(|e| field("name", e.to_string()))?;
         let bundle = Bundle {
@@ -157,7 +164,10 @@ impl Bundle {
 impl fmt::Debug for Bundle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut shown = f.debug_struct("Bundle");
-        shown.field("name", &self.name).field("addresses", &self.addresses).finish_non_exhaustive()
+        shown
+            .field("name", &self.name)
+            .field("addresses", &self.addresses)
+            .finish_non_exhaustive()
     }
 }
 
@@ -185,15 +195,19 @@ impl Raw {
                 fields.push((key.trim().to_owned(), value.trim().to_owned()));
             } else if !line.is_empty() && !line.starts_with('#') {
                 let reason = "expected `field = value`, `[section]` or `# comment`".into();
-                return Err(BundleError::Line { line: index + 1, reason });
+                return Err(BundleError::Line {
+                    line: index + 1,
+                    reason,
+                });
             }
         }
         Ok(Raw { fields })
     }
 
     fn take(&mut self, name: &str) -> Result<String, BundleError> {
-        let found: Vec<usize> =
-            (0..self.fields.len()).filter(|at| self.fields[*at].0 == name).collect();
+        let found: Vec<usize> = (0..self.fields.len())
+            .filter(|at| self.fields[*at].0 == name)
+            .collect();
         match found[..] {
             [] => Err(field(name, "is missing".into())),
             [at] => match self.fields.remove(at).1 {
@@ -218,14 +232,19 @@ fn parse_addresses(text: &str) -> Result<Vec<String>, BundleError> {
 
 /// `host:port` with a port above 0; IPv6 in brackets.
 pub fn is_address(text: &str) -> bool {
-    let Some((host, port)) = text.rsplit_once(':') else { return false };
+    let Some((host, port)) = text.rsplit_once(':') else {
+        return false;
+    };
     let bracketed = host.starts_with('[') && host.ends_with(']') && host.len() > 2;
     let plain = !host.is_empty() && !host.contains([':', '[', ']', ' ', '/']);
     (bracketed || plain) && port.parse::<u16>().is_ok_and(|port| port > 0)
 }
 
 fn field(name: &str, reason: String) -> BundleError {
-    BundleError::Field { field: name.to_owned(), reason }
+    BundleError::Field {
+        field: name.to_owned(),
+        reason,
+    }
 }
 
 #[cfg(test)]
@@ -237,7 +256,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let ca = Ca::open(dir.path()).unwrap();
         let addresses = ["cloud.example:4433".to_owned(), "[::1]:4433".to_owned()];
-        ca.issue_edge(&EdgeName::new("gw-07").unwrap(), &addresses).unwrap()
+        ca.issue_edge(&EdgeName::new("gw-07").unwrap(), &addresses)
+            .unwrap()
     }
 
     #[test]
@@ -254,14 +274,29 @@ mod tests {
         let other = sample();
         let text = good.to_text();
         let cases = [
-            (text.replace("headwater-bundle = 1", "headwater-bundle = 2"), "headwater-bundle"),
+            (
+                text.replace("headwater-bundle = 1", "headwater-bundle = 2"),
+                "headwater-bundle",
+            ),
             (text.replace("name = gw-07\n", ""), "name"),
-            (text.replace("name = gw-07", "name = gw-08"), "[certificate]"),
+            (
+                text.replace("name = gw-07", "name = gw-08"),
+                "[certificate]",
+            ),
             (text.replace("name = gw-07", "name = gw 07"), "name"),
-            (text.replace("name = gw-07", "name = gw-07\nname = gw-07"), "name"),
-            (text.replace("cloud.example:4433", "cloud.example"), "addresses"),
+            (
+                text.replace("name = gw-07", "name = gw-07\nname = gw-07"),
+                "name",
+            ),
+            (
+                text.replace("cloud.example:4433", "cloud.example"),
+                "addresses",
+            ),
             (text.replace("[key]", "[kei]"), "[key]"),
-            (text.replace("name = gw-07", "name = gw-07\ncolour = red"), "colour"),
+            (
+                text.replace("name = gw-07", "name = gw-07\ncolour = red"),
+                "colour",
+            ),
             (text.replace(&good.key_pem, "nonsense"), "[key]"),
             (text.replace(&good.ca_pem, "nonsense"), "[ca]"),
             (text.replace("name = gw-07", "name gw-07"), "line 3"),

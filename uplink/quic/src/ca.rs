@@ -17,15 +17,16 @@ use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use headwater_proto::EdgeName;
 use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
-    Ia5String, KeyPair, KeyUsagePurpose, SanType, SerialNumber, date_time_ymd,
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose,
+    Ia5String, IsCa, KeyPair, KeyUsagePurpose, SanType, SerialNumber, date_time_ymd,
 };
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 use crate::bundle::Bundle;
-use crate::name::{EdgeName, hex};
+use crate::name::{hex, uri_of};
 
 /// The DNS name in every cloud certificate; edges ask for it whatever address they dial.
 pub const CLOUD_DNS_NAME: &str = "headwater-cloud";
@@ -73,7 +74,11 @@ pub struct Identity {
 
 impl Clone for Identity {
     fn clone(&self) -> Identity {
-        Identity { chain: self.chain.clone(), key: self.key.clone_key(), ca: self.ca.clone() }
+        Identity {
+            chain: self.chain.clone(),
+            key: self.key.clone_key(),
+            ca: self.ca.clone(),
+        }
     }
 }
 
@@ -111,7 +116,7 @@ impl Ca {
         let mut params = leaf(name.as_str(), ExtendedKeyUsagePurpose::ClientAuth)?;
         params.subject_alt_names = vec![
             SanType::DnsName(Ia5String::try_from(name.as_str())?),
-            SanType::URI(Ia5String::try_from(name.uri())?),
+            SanType::URI(Ia5String::try_from(uri_of(name))?),
         ];
         let key = KeyPair::generate()?;
         let certificate = params.signed_by(&key, &self.signer, &self.key)?;
@@ -164,7 +169,9 @@ fn dated(common_name: &str) -> Result<CertificateParams, rcgen::Error> {
     params.not_before = date_time_ymd(1970, 1, 1);
     params.not_after = date_time_ymd(9999, 12, 31);
     params.distinguished_name = DistinguishedName::new();
-    params.distinguished_name.push(DnType::CommonName, common_name);
+    params
+        .distinguished_name
+        .push(DnType::CommonName, common_name);
     params.serial_number = Some(random_serial()?);
     Ok(params)
 }
@@ -173,7 +180,9 @@ fn dated(common_name: &str) -> Result<CertificateParams, rcgen::Error> {
 fn random_serial() -> Result<SerialNumber, rcgen::Error> {
     let mut serial = [0u8; 16];
     let random = rustls::crypto::ring::default_provider().secure_random;
-    random.fill(&mut serial).map_err(|_| rcgen::Error::RingUnspecified)?;
+    random
+        .fill(&mut serial)
+        .map_err(|_| rcgen::Error::RingUnspecified)?;
     // Top bits 01: positive in DER, and always 16 bytes long.
     serial[0] = (serial[0] & 0x7f) | 0x40;
     Ok(SerialNumber::from_slice(&serial))
@@ -190,7 +199,10 @@ fn make(certificate: &Path, key: &Path) -> Result<(), CaError> {
 
 fn load(certificate_path: &Path, key_path: &Path) -> Result<Ca, CaError> {
     let read = |path: &Path| fs::read_to_string(path).map_err(|source| io_error(path, source));
-    let content = |path: &Path, reason: String| CaError::Content { path: path.into(), reason };
+    let content = |path: &Path, reason: String| CaError::Content {
+        path: path.into(),
+        reason,
+    };
 
     let key = KeyPair::from_pem(&read(key_path)?)
         .map_err(|e| content(key_path, format!("not a private key in PEM: {e}")))?;
@@ -201,12 +213,23 @@ fn load(certificate_path: &Path, key_path: &Path) -> Result<Ca, CaError> {
         .map_err(|e| content(certificate_path, format!("not a certificate: {e}")))?;
     let spki = parsed.subject_public_key_info();
     if spki.as_ref() != key.public_key_der() {
-        let reason = format!("is not the certificate of the key in {}", key_path.display());
+        let reason = format!(
+            "is not the certificate of the key in {}",
+            key_path.display()
+        );
         return Err(content(certificate_path, reason));
     }
     let signer = ca_params()?.self_signed(&key)?;
-    tracing::debug!(serial = hex(parsed.serial()), "certificate authority opened");
-    Ok(Ca { certificate_pem, certificate, signer, key })
+    tracing::debug!(
+        serial = hex(parsed.serial()),
+        "certificate authority opened"
+    );
+    Ok(Ca {
+        certificate_pem,
+        certificate,
+        signer,
+        key,
+    })
 }
 
 /// Writes a small file so that it is whole or absent after a power cut.
@@ -216,7 +239,11 @@ pub(crate) fn write_durably(path: &Path, bytes: &[u8], mode: u32) -> Result<(), 
     let written = (|| {
         let _ = fs::remove_file(&temporary);
         let mut options = fs::OpenOptions::new();
-        let mut file = options.write(true).create_new(true).mode(mode).open(&temporary)?;
+        let mut file = options
+            .write(true)
+            .create_new(true)
+            .mode(mode)
+            .open(&temporary)?;
         file.write_all(bytes)?;
         file.sync_all()?;
         fs::rename(&temporary, path)?;
@@ -230,7 +257,10 @@ pub(crate) fn write_durably(path: &Path, bytes: &[u8], mode: u32) -> Result<(), 
 }
 
 fn io_error(path: &Path, source: io::Error) -> CaError {
-    CaError::Io { path: path.into(), source }
+    CaError::Io {
+        path: path.into(),
+        source,
+    }
 }
 
 #[cfg(test)]
@@ -243,7 +273,10 @@ mod tests {
     fn is_made_once_and_opens_again() {
         let dir = tempfile::tempdir().unwrap();
         let first = Ca::open(dir.path()).unwrap();
-        let mode = fs::metadata(dir.path().join(KEY_FILE)).unwrap().permissions().mode();
+        let mode = fs::metadata(dir.path().join(KEY_FILE))
+            .unwrap()
+            .permissions()
+            .mode();
         assert_eq!(mode & 0o777, 0o600);
         let again = Ca::open(dir.path()).unwrap();
         assert_eq!(first.certificate_pem(), again.certificate_pem());
@@ -255,7 +288,10 @@ mod tests {
             let dir = tempfile::tempdir().unwrap();
             Ca::open(dir.path()).unwrap();
             fs::remove_file(dir.path().join(lost)).unwrap();
-            assert!(matches!(Ca::open(dir.path()), Err(CaError::Half(_))), "{lost}");
+            assert!(
+                matches!(Ca::open(dir.path()), Err(CaError::Half(_))),
+                "{lost}"
+            );
         }
     }
 
@@ -264,7 +300,11 @@ mod tests {
         let (a, b) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         Ca::open(a.path()).unwrap();
         Ca::open(b.path()).unwrap();
-        fs::copy(a.path().join(CERTIFICATE_FILE), b.path().join(CERTIFICATE_FILE)).unwrap();
+        fs::copy(
+            a.path().join(CERTIFICATE_FILE),
+            b.path().join(CERTIFICATE_FILE),
+        )
+        .unwrap();
         assert!(matches!(Ca::open(b.path()), Err(CaError::Content { .. })));
     }
 
@@ -273,7 +313,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let ca = Ca::open(dir.path()).unwrap();
         let name = EdgeName::new("gw-07").unwrap();
-        let bundle = ca.issue_edge(&name, &["cloud.example:4433".into()]).unwrap();
+        let bundle = ca
+            .issue_edge(&name, &["cloud.example:4433".into()])
+            .unwrap();
         let identity = bundle.identity().unwrap();
         assert_eq!(Subject::of(&identity.chain[0]).unwrap().edge, name);
         assert!(Subject::of(&ca.issue_cloud().unwrap().chain[0]).is_err());

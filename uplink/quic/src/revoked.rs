@@ -8,7 +8,9 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use crate::name::{EdgeName, Subject};
+use headwater_proto::EdgeName;
+
+use crate::name::Subject;
 
 /// Who may no longer connect.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
@@ -46,7 +48,10 @@ impl Revoked {
         match std::fs::read_to_string(path) {
             Ok(text) => Revoked::parse(&text, path),
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(Revoked::default()),
-            Err(source) => Err(RevokedError::Io { path: path.into(), source }),
+            Err(source) => Err(RevokedError::Io {
+                path: path.into(),
+                source,
+            }),
         }
     }
 
@@ -57,10 +62,16 @@ impl Revoked {
             if entry.is_empty() {
                 continue;
             }
-            let serial = entry.strip_prefix("serial:").map(|hex| hex.trim_start_matches('0'));
+            let serial = entry
+                .strip_prefix("serial:")
+                .map(|hex| hex.trim_start_matches('0'));
             match serial {
                 Some(hex) if !hex.is_empty() && hex.bytes().all(|b| b.is_ascii_hexdigit()) => {
-                    let even = if hex.len() % 2 == 1 { format!("0{hex}") } else { hex.to_owned() };
+                    let even = if hex.len() % 2 == 1 {
+                        format!("0{hex}")
+                    } else {
+                        hex.to_owned()
+                    };
                     revoked.serials.insert(even.to_ascii_lowercase());
                 }
                 None if EdgeName::new(entry).is_ok() => {
@@ -68,7 +79,11 @@ impl Revoked {
                 }
                 _ => {
                     let (path, text) = (path.into(), entry.to_owned());
-                    return Err(RevokedError::Line { path, line: index + 1, text });
+                    return Err(RevokedError::Line {
+                        path,
+                        line: index + 1,
+                        text,
+                    });
                 }
             }
         }

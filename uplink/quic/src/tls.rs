@@ -27,7 +27,9 @@ fn provider() -> Arc<CryptoProvider> {
 
 fn roots(ca: &CertificateDer<'static>) -> Result<RootCertStore, TlsError> {
     let mut roots = RootCertStore::empty();
-    roots.add(ca.clone()).map_err(|e| TlsError(format!("CA certificate: {e}")))?;
+    roots
+        .add(ca.clone())
+        .map_err(|e| TlsError(format!("CA certificate: {e}")))?;
     Ok(roots)
 }
 

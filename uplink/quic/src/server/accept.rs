@@ -1,0 +1,120 @@
+//! Who gets in.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use quinn::{Connection, Endpoint, Incoming};
+use rustls::pki_types::CertificateDer;
+use tokio::sync::Semaphore;
+
+use super::connection;
+use super::registry::Registry;
+use super::{ServerConfig, Sink};
+use crate::name::{Subject, SubjectError};
+use crate::revoked::RevokedFile;
+
+/// Why a peer was sent away. Logged with its address.
+#[derive(Debug, thiserror::Error)]
+enum Refusal {
+    #[error("the handshake failed: {0}")]
+    Handshake(#[from] quinn::ConnectionError),
+    #[error("the handshake took longer than {0:?}")]
+    Slow(Duration),
+    #[error("no certificate came")]
+    NoCertificate,
+    #[error("{0}")]
+    Subject(#[from] SubjectError),
+    #[error("the certificate of edge {edge} (serial {serial}) is revoked")]
+    Revoked { edge: String, serial: String },
+}
+
+pub(super) async fn run(
+    endpoint: Endpoint,
+    config: ServerConfig,
+    sink: Arc<dyn Sink>,
+    registry: Arc<Registry>,
+) {
+    let half_open = Arc::new(Semaphore::new(config.half_open_max));
+    let config = Arc::new(config);
+    while let Some(incoming) = endpoint.accept().await {
+        let remote = incoming.remote_address();
+        if registry.count() >= config.connections_max {
+            tracing::warn!(%remote, max = config.connections_max, "uplink refused: too many connections");
+            incoming.refuse();
+            continue;
+        }
+        // A flood from forged addresses must not use up the handshakes of honest edges.
+        let busy = half_open.available_permits() <= config.half_open_max / 2;
+        if busy && incoming.may_retry() {
+            let _ = incoming.retry();
+            continue;
+        }
+        let Ok(permit) = half_open.clone().try_acquire_owned() else {
+            tracing::warn!(%remote, max = config.half_open_max, "uplink refused: too many handshakes");
+            incoming.refuse();
+            continue;
+        };
+        let (config, sink, registry) = (config.clone(), sink.clone(), registry.clone());
+        tokio::spawn(async move {
+            let admitted = admit(incoming, &config, &registry).await;
+            drop(permit);
+            match admitted {
+                Ok((connection, subject)) => {
+                    connection::run(&connection, &subject, &config, sink).await;
+                    registry.leave(&connection);
+                }
+                Err(reason) => tracing::warn!(%remote, %reason, "uplink refused"),
+            }
+        });
+    }
+}
+
+async fn admit(
+    incoming: Incoming,
+    config: &ServerConfig,
+    registry: &Registry,
+) -> Result<(Connection, Subject), Refusal> {
+    let handshake = tokio::time::timeout(config.handshake_timeout, async { incoming.await });
+    let connection = handshake
+        .await
+        .map_err(|_| Refusal::Slow(config.handshake_timeout))??;
+    let refuse = |refusal: Refusal| {
+        connection.close(1u32.into(), refusal.to_string().as_bytes());
+        refusal
+    };
+    let subject = subject_of(&connection).map_err(refuse)?;
+    if !registry.enter(&connection, &subject) {
+        let (edge, serial) = (subject.edge.to_string(), subject.serial);
+        return Err(refuse(Refusal::Revoked { edge, serial }));
+    }
+    Ok((connection, subject))
+}
+
+fn subject_of(connection: &Connection) -> Result<Subject, Refusal> {
+    let identity = connection.peer_identity().ok_or(Refusal::NoCertificate)?;
+    let chain = identity
+        .downcast::<Vec<CertificateDer<'static>>>()
+        .map_err(|_| Refusal::NoCertificate)?;
+    Ok(Subject::of(chain.first().ok_or(Refusal::NoCertificate)?)?)
+}
+
+/// Looks at the revocation list now and then, and puts it in force when it changed.
+pub(super) async fn watch_revoked(path: PathBuf, every: Duration, registry: Arc<Registry>) {
+    let mut file = RevokedFile::new(path);
+    let mut ticks = tokio::time::interval(every);
+    loop {
+        ticks.tick().await;
+        match file.changed() {
+            Some(Ok(revoked)) => registry.revoke(revoked),
+            Some(Err(error)) => tracing::error!(%error, "the revocation list in force stays"),
+            None => {}
+        }
+    }
+}
+
+/// For log lines.
+pub(super) fn remote(connection: &Connection) -> SocketAddr {
+    connection.remote_address()
+}
