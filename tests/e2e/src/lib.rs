@@ -7,6 +7,7 @@ pub mod link;
 pub mod mqtt;
 pub mod nodes;
 pub mod process;
+pub mod publisher;
 
 use std::time::{Duration, Instant};
 
