@@ -45,7 +45,8 @@ pub enum PushError {
     /// Never fits, not even alone.
     #[error("a record of {bytes} bytes, at most {max} allowed")]
     RecordTooLarge { bytes: usize, max: usize },
-    /// Offsets must rise, and stay below the end of the range.
+    /// Offsets must rise, and stay below the end of the range. In an empty batch: or too far from
+    /// its base offset, which [`reset`](BatchBuilder::reset) moves.
     #[error("offset {offset} is not usable at or after {expected}")]
     Offset { offset: Offset, expected: Offset },
     /// Kafka refuses timestamps below -1.
@@ -193,9 +194,10 @@ impl BatchBuilder {
     }
 
     /// Starts a batch that takes records over from `header`'s batch with their timestamp deltas:
-    /// counted from the same base they take no byte more than before.
-    pub(crate) fn take_over(&mut self, header: &Header, base_offset: Offset) {
+    /// counted from the same base they take no byte more than before, so `bytes` is their bound.
+    pub(crate) fn take_over(&mut self, header: &Header, base_offset: Offset, bytes: usize) {
         self.reset(base_offset);
+        self.buffer.reserve_exact(bytes);
         self.base_timestamp = header.base_timestamp;
         self.attributes = header.attributes;
     }
@@ -265,9 +267,12 @@ impl BatchBuilder {
         if offset < expected || offset >= Offset(i64::MAX - 1) || offset.0 < 0 {
             return Err(PushError::Offset { offset, expected });
         }
-        // Alone, the record could start its own batch at its own offset.
-        let offset_delta =
-            i32::try_from(offset.0 - self.base_offset.0).map_err(|_| PushError::Full)?;
+        let offset_delta = match i32::try_from(offset.0 - self.base_offset.0) {
+            Ok(delta) => delta,
+            // Too far from the base offset; another batch could start nearer.
+            Err(_) if self.is_empty() => return Err(PushError::Offset { offset, expected }),
+            Err(_) => return Err(PushError::Full),
+        };
         let length = (1 + varint::size(timestamp_delta) + varint::size(offset_delta.into()))
             .saturating_add(body);
         let bytes = length.saturating_add(varint::size(length as i64));

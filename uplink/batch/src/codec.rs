@@ -168,8 +168,7 @@ impl Encoder {
         };
         // Room for one byte less than the source: what does not fit is not worth it.
         let room = source.len().checked_sub(1)?;
-        self.buffer.clear();
-        self.buffer.reserve_exact(room);
+        reserve_anew(&mut self.buffer, room);
         let written = context.compress2(&mut self.buffer, source).ok()?;
         (written <= room).then_some(&self.buffer[..])
     }
@@ -199,6 +198,15 @@ fn within(what: &'static str, size: usize, max: usize) -> Result<(), BatchError>
         });
     }
     Ok(())
+}
+
+/// Room for `bytes` in an emptied buffer, never holding the old and the new room at once.
+fn reserve_anew(buffer: &mut Vec<u8>, bytes: usize) {
+    buffer.clear();
+    if buffer.capacity() < bytes {
+        *buffer = Vec::new();
+        buffer.reserve_exact(bytes);
+    }
 }
 
 fn out_of_memory() -> BatchError {
@@ -244,11 +252,12 @@ fn unzstd(
             .min(max),
     };
     loop {
-        out.clear();
-        out.reserve_exact(room);
+        reserve_anew(out, room);
         match context.decompress(out, source) {
             Ok(_) => return Ok(()),
-            Err(TOO_SMALL) if room < max => room = room.saturating_mul(2).clamp(1, max),
+            Err(TOO_SMALL) if room < max => {
+                room = room.saturating_mul(2).max(FIRST_GUESS_BYTES_MIN).min(max);
+            }
             Err(TOO_SMALL) => {
                 let size = max as u64 + 1;
                 return Err(BatchError::TooLarge {

@@ -57,6 +57,11 @@ impl<'a> Records<'a> {
         }
     }
 
+    /// The bytes still to be read.
+    pub(crate) fn bytes(&self) -> usize {
+        self.cursor.rest().len()
+    }
+
     pub(crate) fn next_parts(&mut self) -> Option<Result<Parts<'a>, BatchError>> {
         if self.failed {
             return None;

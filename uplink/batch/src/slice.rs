@@ -66,8 +66,8 @@ impl Slicer {
             return Err(BatchError::SliceTransactional);
         }
         let mut builder = BatchBuilder::with_limits(from, self.level, limits);
-        builder.take_over(header, from);
         let mut records = batch.records(&mut self.decoder, limits)?;
+        builder.take_over(header, from, records.bytes());
         while let Some(parts) = records.next_parts() {
             let parts = parts?;
             if parts.record.offset >= from {

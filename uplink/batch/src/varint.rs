@@ -111,3 +111,57 @@ impl<'a> Cursor<'a> {
         Err("varint too long")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_edges_of_every_length_round_trip() {
+        let edges = (0..64).flat_map(|bit| {
+            let power = 1i64.wrapping_shl(bit);
+            [
+                power,
+                power.wrapping_sub(1),
+                power.wrapping_neg(),
+                power.wrapping_add(1),
+            ]
+        });
+        for value in edges.chain([0, i64::MIN, i64::MAX]) {
+            let mut bytes = Vec::new();
+            put(&mut bytes, value);
+            assert_eq!(bytes.len(), size(value), "{value}");
+            assert_eq!(Cursor::new(&bytes).varlong(), Ok(value));
+            assert_eq!(
+                Cursor::new(&bytes).varint().ok(),
+                i32::try_from(value).ok(),
+                "{value}"
+            );
+        }
+    }
+
+    #[test]
+    fn too_long_or_too_wide_is_refused() {
+        let wide = [0xff, 0xff, 0xff, 0xff, 0x1f];
+        assert!(Cursor::new(&wide).varint().is_err());
+        assert!(Cursor::new(&[0x80; 6]).varint().is_err());
+        assert!(Cursor::new(&[0x80; 11]).varlong().is_err());
+        let wide = [0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x02];
+        assert!(Cursor::new(&wide).varlong().is_err());
+        assert!(Cursor::new(&[0x80]).varint().is_err());
+        // Longer than it need be is allowed: Java reads it too.
+        assert_eq!(Cursor::new(&[0x80, 0x80, 0x00]).varint(), Ok(0));
+    }
+
+    #[test]
+    fn a_length_past_the_end_is_refused() {
+        let mut bytes = Vec::new();
+        put(&mut bytes, i32::MAX.into());
+        assert!(Cursor::new(&bytes).nullable().is_err());
+        bytes.clear();
+        put(&mut bytes, -2);
+        assert!(Cursor::new(&bytes).nullable().is_err());
+        assert!(Cursor::new(&[0x01]).length().is_err());
+        assert_eq!(Cursor::new(&[0x01]).nullable(), Ok(None));
+    }
+}
