@@ -88,7 +88,8 @@ pub struct BootStart {
     pub start: Offset,
 }
 
-/// A boot and its records `[start, end)`. The last span of an edge ends at its log's end.
+/// A boot and its records `[start, end)`. The last span of an edge ends at the offset that
+/// its next record gets, sealed or not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct BootSpan {
     pub boot: BootId,
@@ -96,7 +97,7 @@ pub struct BootSpan {
     pub end: Offset,
 }
 
-/// Makes spans of the (boot, start) pairs that a log keeps, whose end is `end`.
+/// Makes spans of the (boot, start) pairs that a log keeps. `end` is the offset its next record gets.
 pub fn boot_spans(boots: &[(u64, Offset)], end: Offset) -> Vec<BootSpan> {
     let ends = boots.iter().skip(1).map(|b| b.1).chain([end]);
     boots

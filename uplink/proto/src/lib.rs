@@ -28,7 +28,7 @@ pub mod stream;
 
 pub use backoff::Backoff;
 pub use cloud::{CloudConfig, CloudEffect, CloudSession};
-pub use digest::Digest;
+pub use digest::{Digest, digest_of_record};
 pub use edge::{EdgeConfig, EdgeEffect, EdgeSession, StreamInfo};
 pub use frame::{Decoder, FrameError};
 pub use ids::*;

@@ -6,13 +6,22 @@
 //! is dropped and answered with RETRY, so one shard never blocks the connection.
 
 mod effect;
+mod outcome;
+mod receive;
+mod stream;
+
+use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
+use headwater_batch::Offset;
 
 pub use effect::{CloudEffect, Rejected, SessionError, Ticket};
+use stream::{Asked, Pending, Stream};
 
-use crate::bounds;
-use crate::{Channel, EdgeName, Ms, StreamOutcome};
+use crate::bounds::{self, COMMIT_MS};
+use crate::frame::{Decoder, Encoder, ToEdge};
+use crate::rules::{self, Rule};
+use crate::{Channel, EdgeName, Ms, StreamEntry, StreamId};
 
 #[derive(Debug, Clone)]
 pub struct CloudConfig {
@@ -36,41 +45,151 @@ impl Default for CloudConfig {
 
 /// One connection's machine. See the module's docs.
 #[derive(Debug)]
-pub struct CloudSession {}
+pub struct CloudSession {
+    config: CloudConfig,
+    peer: EdgeName,
+    /// The wall clock minus `now`.
+    wall_offset_ms: i64,
+    effects: VecDeque<CloudEffect>,
+    control: Decoder,
+    lanes: BTreeMap<u64, Decoder>,
+    encoder: Encoder,
+    greeted: bool,
+    streams: BTreeMap<StreamId, Stream>,
+    /// Ids rise: one at or below this that is not open was closed.
+    highest_id: StreamId,
+    next_ticket: u64,
+    /// Commits not answered, oldest first, and when they were handed over.
+    tickets: BTreeMap<Ticket, (StreamId, Ms)>,
+    pending_bytes: usize,
+    /// Streams whose ACK moved since the last drain.
+    acks: BTreeMap<StreamId, Offset>,
+    closed: bool,
+}
+
+/// What a commit costs besides its batch: bounds how many may wait.
+const PENDING_OVERHEAD_BYTES: usize = 256;
+/// ACKs in one frame, far below its bound.
+const ACKS_PER_FRAME: usize = 2_048;
+/// What an edge is told of an error that ends its session.
+const GOODBYE_CHARS: usize = 500;
 
 impl CloudSession {
     /// `peer` is the name in the certificate. `wall_ms` is the wall clock now (ms since 1970); later
     /// stamps count on from it with `now`.
-    pub fn new(_config: CloudConfig, _peer: EdgeName, _now: Ms, _wall_ms: i64) -> CloudSession {
-        unimplemented!()
+    pub fn new(config: CloudConfig, peer: EdgeName, now: Ms, wall_ms: i64) -> CloudSession {
+        CloudSession {
+            config,
+            peer,
+            wall_offset_ms: wall_ms.saturating_sub(now as i64),
+            effects: VecDeque::new(),
+            control: Decoder::default(),
+            lanes: BTreeMap::new(),
+            encoder: Encoder::default(),
+            greeted: false,
+            streams: BTreeMap::new(),
+            highest_id: StreamId(0),
+            next_ticket: 1,
+            tickets: BTreeMap::new(),
+            pending_bytes: 0,
+            acks: BTreeMap::new(),
+            closed: false,
+        }
     }
 
-    /// Bytes of a channel: `Control`, or `Data(n)` with any n that is the shell's own for that
-    /// uni stream.
-    pub fn bytes(&mut self, _now: Ms, _channel: Channel, _bytes: Bytes) {
-        unimplemented!()
+    /// Call at the deadline: what the sink did not answer in time has an unsure outcome (U3).
+    pub fn timer(&mut self, now: Ms) {
+        while let Some((&ticket, &(_, at))) = self.tickets.first_key_value() {
+            if self.closed || at + COMMIT_MS > now || !rules::on(Rule::Resync) {
+                return;
+            }
+            self.unsure(ticket);
+        }
     }
 
-    /// The ticket's entry is committed and applied, with this outcome.
-    pub fn committed(&mut self, _now: Ms, _ticket: Ticket, _outcome: StreamOutcome) {
-        unimplemented!()
-    }
-
-    /// The ticket's entry is not known to be committed. It may still be, later: that is harmless.
-    pub fn retry(&mut self, _now: Ms, _ticket: Ticket) {
-        unimplemented!()
-    }
-
-    /// Call at the deadline.
-    pub fn timer(&mut self, _now: Ms) {
-        unimplemented!()
-    }
-
+    /// None unless the sink owes an answer: an idle session costs no work.
     pub fn deadline(&self) -> Option<Ms> {
-        unimplemented!()
+        let waits = !self.closed && rules::on(Rule::Resync);
+        let oldest = self.tickets.first_key_value().filter(|_| waits);
+        oldest.map(|(_, (_, at))| at + COMMIT_MS)
     }
 
+    /// ACKs are cumulative, so those of one drain travel as one.
     pub fn poll_effect(&mut self) -> Option<CloudEffect> {
-        unimplemented!()
+        if self.effects.is_empty() && !self.acks.is_empty() && !self.closed {
+            let mut acks: Vec<_> = std::mem::take(&mut self.acks).into_iter().collect();
+            while !acks.is_empty() {
+                let rest = acks.split_off(acks.len().min(ACKS_PER_FRAME));
+                self.send(&ToEdge::Ack { acks });
+                acks = rest;
+            }
+        }
+        self.effects.pop_front()
+    }
+
+    /// For the status page.
+    pub fn pending_bytes(&self) -> usize {
+        self.pending_bytes
+    }
+
+    pub fn open_streams(&self) -> usize {
+        self.streams.len()
+    }
+
+    fn commit(&mut self, now: Ms, id: StreamId, asked: Asked, entry: StreamEntry) {
+        let ticket = Ticket(self.next_ticket);
+        self.next_ticket += 1;
+        let bytes = entry.batch().map_or(0, Bytes::len) + PENDING_OVERHEAD_BYTES;
+        let stream = self
+            .streams
+            .get_mut(&id)
+            .expect("commits are for open streams");
+        stream.pending.push_back(Pending {
+            ticket,
+            asked,
+            attempt: stream.attempt,
+            bytes,
+        });
+        let key = stream.key.clone();
+        self.pending_bytes += bytes;
+        self.tickets.insert(ticket, (id, now));
+        self.effects
+            .push_back(CloudEffect::Commit { ticket, key, entry });
+    }
+
+    fn sink_is_full(&self) -> bool {
+        self.pending_bytes >= self.config.pending_bytes_max
+    }
+
+    fn close_stream(&mut self, id: StreamId) {
+        let Some(stream) = self.streams.remove(&id) else {
+            return;
+        };
+        self.acks.remove(&id);
+        for pending in &stream.pending {
+            self.tickets.remove(&pending.ticket);
+            self.pending_bytes -= pending.bytes;
+        }
+    }
+
+    fn wall_ms(&self, now: Ms) -> i64 {
+        self.wall_offset_ms.saturating_add(now as i64)
+    }
+
+    fn send(&mut self, body: &ToEdge) {
+        let bytes = self.encoder.head(body, 0);
+        self.effects.push_back(CloudEffect::Send {
+            channel: Channel::Control,
+            bytes,
+        });
+    }
+
+    fn close(&mut self, reason: SessionError) {
+        if !self.closed {
+            let told = reason.to_string().chars().take(GOODBYE_CHARS).collect();
+            self.send(&ToEdge::Goodbye { reason: told });
+            self.closed = true;
+            self.effects.push_back(CloudEffect::Close { reason });
+        }
     }
 }

@@ -18,8 +18,8 @@ pub struct StreamInfo {
     pub end: Offset,
     /// The durable uplink cursor.
     pub acked: Offset,
-    /// Boots since the last verified position, oldest first; the last is the one that runs now.
-    /// See [`crate::boot_spans`].
+    /// Boots since the last verified position, oldest first; the last is the one that runs now and
+    /// ends at the log's NEXT offset (records not yet sealed count). See [`crate::boot_spans`].
     pub spans: Vec<BootSpan>,
     /// Larger goes first when several streams have data. 0 is normal.
     pub priority: i32,
@@ -58,6 +58,9 @@ pub enum EdgeEffect {
         to: Offset,
         code: RejectCode,
     },
+    /// The stream will be announced again (fenced, or its shard was stalled): give its log's state
+    /// as of now with `described`.
+    Describe { tp: TopicPartition },
     /// Log it, once, and show it on the status page.
     Alarm { tp: TopicPartition, kind: AlarmKind },
     /// The cloud answered. The back-off starts small again; addresses are for the next try.

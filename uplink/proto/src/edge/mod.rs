@@ -6,14 +6,23 @@
 //! look at [`deadline`](EdgeSession::deadline).
 
 mod effect;
+mod receive;
+mod send;
+mod stream;
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
-use headwater_batch::{Offset, TopicPartition};
+use headwater_batch::{Level, Offset, Slicer, TopicPartition};
 
 pub use effect::{CloseReason, EdgeEffect, LogGap, StreamInfo};
+use stream::{Phase, Stream};
 
-use crate::bounds;
-use crate::{Channel, EdgeName, Ms};
+use crate::bounds::{self, LANES_MAX, SILENT_MS};
+use crate::frame::{Decoder, Encoder, ToCloud};
+use crate::rng::Rng;
+use crate::{AlarmKind, Channel, EdgeName, Ms, StreamId};
 
 /// Bounds that a site may change.
 #[derive(Debug, Clone)]
@@ -42,77 +51,284 @@ impl EdgeConfig {
     }
 }
 
+/// A stream's slot in the session; it keeps it while its wire id changes.
+type Slot = usize;
+
 /// One connection's machine. See the module's docs.
 #[derive(Debug)]
-pub struct EdgeSession {}
+pub struct EdgeSession {
+    config: EdgeConfig,
+    rng: Rng,
+    effects: VecDeque<EdgeEffect>,
+    streams: Vec<Stream>,
+    by_tp: BTreeMap<TopicPartition, Slot>,
+    by_id: BTreeMap<StreamId, Slot>,
+    next_id: u32,
+    /// Streams that want a read, best first: priority, then who waited longest.
+    ready: BTreeSet<(Reverse<i32>, u64, Slot)>,
+    turn: u64,
+    timers: BTreeSet<(Ms, Slot)>,
+    /// Sent and not acknowledged, or reserved by a read.
+    in_flight: usize,
+    decoder: Decoder,
+    encoders: BTreeMap<Channel, Encoder>,
+    batch_decoder: headwater_batch::Decoder,
+    slicer: Slicer,
+    last_heard: Ms,
+    /// Streams for which `awaits_cloud` holds: with any, silence is an error.
+    awaiting: BTreeSet<Slot>,
+    awaiting_since: Ms,
+    closed: bool,
+}
 
 impl EdgeSession {
     /// `seed` is fresh randomness from the shell: new incarnations and jitter are drawn from it.
     /// Sends HELLO.
-    pub fn new(_config: EdgeConfig, _seed: u128, _now: Ms) -> EdgeSession {
-        unimplemented!()
+    pub fn new(config: EdgeConfig, seed: u128, now: Ms) -> EdgeSession {
+        let hello = ToCloud::Hello {
+            edge: config.edge.clone(),
+            software: config.software.chars().take(64).collect(),
+        };
+        let slicer = Slicer::new(Level::Zstd(config.level));
+        let mut session = EdgeSession {
+            config,
+            rng: Rng::new(seed),
+            effects: VecDeque::new(),
+            streams: Vec::new(),
+            by_tp: BTreeMap::new(),
+            by_id: BTreeMap::new(),
+            next_id: 1,
+            ready: BTreeSet::new(),
+            turn: 0,
+            timers: BTreeSet::new(),
+            in_flight: 0,
+            decoder: Decoder::default(),
+            encoders: BTreeMap::new(),
+            batch_decoder: headwater_batch::Decoder::new(),
+            slicer,
+            last_heard: now,
+            awaiting: BTreeSet::new(),
+            awaiting_since: now,
+            closed: false,
+        };
+        session.send(Channel::Control, &hello);
+        session
     }
 
     /// Announces a partition. Of a partition that is announced already, nothing.
-    pub fn add_stream(&mut self, _now: Ms, _info: StreamInfo) {
-        unimplemented!()
+    pub fn add_stream(&mut self, now: Ms, info: StreamInfo) {
+        if self.closed || self.by_tp.contains_key(&info.tp) {
+            return;
+        }
+        let slot = self.streams.len();
+        let lane = (slot % LANES_MAX) as u64;
+        self.by_tp.insert(info.tp.clone(), slot);
+        let window = self.config.stream_window_bytes;
+        self.streams
+            .push(Stream::new(info, StreamId(0), lane, window));
+        self.announce(now, slot);
+        self.settle(now, slot);
     }
 
     /// Bytes of a channel (the edge only ever receives on `Control`).
-    pub fn bytes(&mut self, _now: Ms, _channel: Channel, _bytes: Bytes) {
-        unimplemented!()
+    pub fn bytes(&mut self, now: Ms, _channel: Channel, bytes: Bytes) {
+        if self.closed {
+            return;
+        }
+        self.last_heard = now;
+        self.decoder.push(bytes);
+        self.receive(now);
     }
 
     /// The log moved: `[start, end)` is what can be read now. Call after sealing and after retention.
-    pub fn log_changed(&mut self, _now: Ms, _tp: &TopicPartition, _start: Offset, _end: Offset) {
-        unimplemented!()
-    }
-
-    /// Answers `Read`: whole batches in order. None means that there is nothing (yet).
-    pub fn batches(&mut self, _now: Ms, _tp: &TopicPartition, _batches: Vec<Bytes>) {
-        unimplemented!()
-    }
-
-    /// Answers `Read`: `[from, to)` is lost, for a reason that the log knows.
-    pub fn log_gap(&mut self, _now: Ms, _gap: LogGap) {
-        unimplemented!()
-    }
-
-    /// Answers `Read`: EIO or the like. The stream waits and asks again (U4: no GAP).
-    pub fn read_failed(&mut self, _now: Ms, _tp: &TopicPartition) {
-        unimplemented!()
+    pub fn log_changed(&mut self, now: Ms, tp: &TopicPartition, start: Offset, end: Offset) {
+        let Some(slot) = self.slot(tp) else { return };
+        let info = &mut self.streams[slot].info;
+        info.start = info.start.max(start);
+        info.end = info.end.max(end);
+        if let Some(last) = info.spans.last_mut() {
+            last.end = last.end.max(end);
+        }
+        self.settle(now, slot);
     }
 
     /// Answers `PersistFork`: `info` is the log's new state, read back.
-    pub fn fork_durable(&mut self, _now: Ms, _info: StreamInfo) {
-        unimplemented!()
+    pub fn fork_durable(&mut self, now: Ms, info: StreamInfo) {
+        let Some(slot) = self.slot(&info.tp) else {
+            return;
+        };
+        if self.streams[slot].phase == Phase::Forking {
+            self.reannounce(now, slot, info);
+        }
     }
 
-    /// Answers `DeadLetter`.
-    pub fn dead_lettered(&mut self, _now: Ms, _tp: &TopicPartition) {
-        unimplemented!()
+    /// Answers `Describe`: `info` is the log's state now.
+    pub fn described(&mut self, now: Ms, info: StreamInfo) {
+        let Some(slot) = self.slot(&info.tp) else {
+            return;
+        };
+        if self.streams[slot].phase == Phase::Describing {
+            self.reannounce(now, slot, info);
+        }
     }
 
     /// The operator gives up records that the cloud acknowledged and lost: lets their GAP go.
-    pub fn give_up_lost(&mut self, _now: Ms, _tp: &TopicPartition) {
-        unimplemented!()
+    pub fn give_up_lost(&mut self, now: Ms, tp: &TopicPartition) {
+        let Some(slot) = self.slot(tp) else { return };
+        let stream = &mut self.streams[slot];
+        if stream.phase == Phase::Halted && stream.is_below_acked() {
+            stream.given_up = true;
+            stream.phase = Phase::Live;
+            self.settle(now, slot);
+        }
     }
 
     /// Call at the deadline.
-    pub fn timer(&mut self, _now: Ms) {
-        unimplemented!()
+    pub fn timer(&mut self, now: Ms) {
+        if self.closed {
+            return;
+        }
+        if self.silent_at().is_some_and(|at| at <= now) {
+            let silent = now - self.last_heard;
+            return self.close(CloseReason::Silent(silent));
+        }
+        while let Some(&(at, slot)) = self.timers.first() {
+            if at > now {
+                break;
+            }
+            self.timers.pop_first();
+            self.streams[slot].timer = None;
+            self.stream_timer(now, slot);
+            self.settle(now, slot);
+        }
     }
 
     pub fn deadline(&self) -> Option<Ms> {
-        unimplemented!()
+        let stream = self.timers.first().map(|(at, _)| *at);
+        [stream, self.silent_at()].into_iter().flatten().min()
     }
 
     pub fn poll_effect(&mut self) -> Option<EdgeEffect> {
-        unimplemented!()
+        self.effects.pop_front()
     }
 
     /// For the status page: bytes sent and not acknowledged.
     pub fn in_flight_bytes(&self) -> usize {
-        unimplemented!()
+        self.in_flight
+    }
+
+    fn slot(&self, tp: &TopicPartition) -> Option<Slot> {
+        if self.closed {
+            None
+        } else {
+            self.by_tp.get(tp).copied()
+        }
+    }
+
+    fn silent_at(&self) -> Option<Ms> {
+        let waits = !self.awaiting.is_empty() && !self.closed;
+        waits.then(|| self.last_heard.max(self.awaiting_since) + SILENT_MS)
+    }
+
+    /// Gives the slot a fresh id, so that what is still under way under the old one means nothing.
+    fn announce(&mut self, now: Ms, slot: Slot) {
+        let id = StreamId(self.next_id);
+        self.next_id += 1;
+        let stream = &mut self.streams[slot];
+        self.by_id.remove(&stream.id);
+        self.by_id.insert(id, slot);
+        stream.id = id;
+        stream.phase = Phase::Announcing;
+        stream.last_progress = now;
+        let announce = stream.announce();
+        self.send(Channel::Control, &ToCloud::Announce(announce));
+    }
+
+    fn reannounce(&mut self, now: Ms, slot: Slot, info: StreamInfo) {
+        let (lane, pause) = (self.streams[slot].lane, self.streams[slot].pause);
+        self.drop_in_flight(slot);
+        self.unschedule(slot);
+        let read = self.streams[slot].read;
+        let id = self.streams[slot].id;
+        let mut fresh = Stream::new(info, id, lane, self.config.stream_window_bytes);
+        // A read that is still out is answered once, and then found to be of no use.
+        fresh.read = read;
+        fresh.pause = pause;
+        self.streams[slot] = fresh;
+        self.announce(now, slot);
+        self.settle(now, slot);
+    }
+
+    fn drop_in_flight(&mut self, slot: Slot) {
+        self.in_flight -= self.streams[slot].clear_in_flight();
+    }
+
+    fn unschedule(&mut self, slot: Slot) {
+        let stream = &mut self.streams[slot];
+        if let Some(at) = stream.timer.take() {
+            self.timers.remove(&(at, slot));
+        }
+        if let Some(turn) = stream.turn.take() {
+            self.ready
+                .remove(&(Reverse(stream.info.priority), turn, slot));
+        }
+    }
+
+    /// Brings timer and readiness in line with the stream's state, then reads what fits.
+    fn settle(&mut self, now: Ms, slot: Slot) {
+        if self.closed {
+            return;
+        }
+        if self.streams[slot].phase == Phase::Live {
+            self.check_log_start(slot);
+        }
+        let stream = &mut self.streams[slot];
+        let timer = stream.next_timer();
+        if timer != stream.timer {
+            if let Some(at) = stream.timer {
+                self.timers.remove(&(at, slot));
+            }
+            self.timers.extend(timer.map(|at| (at, slot)));
+            stream.timer = timer;
+        }
+        let priority = Reverse(stream.info.priority);
+        match (stream.wants().is_some(), stream.turn) {
+            (true, None) => {
+                self.turn += 1;
+                stream.turn = Some(self.turn);
+                self.ready.insert((priority, self.turn, slot));
+            }
+            (false, Some(turn)) => {
+                stream.turn = None;
+                self.ready.remove(&(priority, turn, slot));
+            }
+            _ => {}
+        }
+        if stream.awaits_cloud() {
+            if self.awaiting.is_empty() {
+                self.awaiting_since = now;
+            }
+            self.awaiting.insert(slot);
+        } else {
+            self.awaiting.remove(&slot);
+        }
+        self.pump();
+    }
+
+    fn alarm(&mut self, slot: Slot, kind: AlarmKind) {
+        let tp = self.streams[slot].info.tp.clone();
+        self.effects.push_back(EdgeEffect::Alarm { tp, kind });
+    }
+
+    fn send(&mut self, channel: Channel, body: &ToCloud) {
+        let bytes = self.encoders.entry(channel).or_default().head(body, 0);
+        self.effects.push_back(EdgeEffect::Send { channel, bytes });
+    }
+
+    fn close(&mut self, reason: CloseReason) {
+        if !self.closed {
+            self.closed = true;
+            self.effects.push_back(EdgeEffect::Close { reason });
+        }
     }
 }

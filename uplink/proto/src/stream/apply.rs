@@ -1,8 +1,239 @@
-//! The rules.
+//! The rules at apply: U1, U2, U3's fence, U4 and the dedup table of DESIGN.md.
 
-use super::{EdgeStreams, StreamEntry, StreamOutcome};
-use crate::Incarnation;
+use headwater_batch::Offset;
 
-pub(super) fn apply(_: &mut EdgeStreams, _: Incarnation, _: &StreamEntry) -> StreamOutcome {
-    unimplemented!("being written")
+use super::lineage::{self, Verdict};
+use super::{
+    DataEntry, EdgeStreams, GapEntry, GapRecord, Opened, SessionEntry, StreamEntry, StreamOutcome,
+    StreamState,
+};
+use crate::bounds::{INCARNATIONS_MAX, LIVE_MS, RETIRED_MAX};
+use crate::rules::{self, Rule};
+use crate::{AlarmKind, Epoch, Incarnation, QuarantineReason, RefuseReason, RejectCode};
+
+pub(super) fn apply(
+    streams: &mut EdgeStreams,
+    incarnation: Incarnation,
+    entry: &StreamEntry,
+) -> StreamOutcome {
+    let incarnation = match rules::on(Rule::PerIncarnation) {
+        true => incarnation,
+        false => streams
+            .streams
+            .first()
+            .map_or(incarnation, |s| s.incarnation),
+    };
+    match entry {
+        StreamEntry::Session(session) => open(streams, incarnation, session),
+        StreamEntry::Retire { .. } => retire(streams, incarnation),
+        StreamEntry::Data(d) => match current(streams, incarnation, d.epoch) {
+            Ok(state) => data(state, d),
+            Err(outcome) => outcome,
+        },
+        StreamEntry::Gap(g) => match current(streams, incarnation, g.epoch) {
+            Ok(state) => gap(state, g),
+            Err(outcome) => outcome,
+        },
+        StreamEntry::Probe { epoch } => match current(streams, incarnation, *epoch) {
+            Ok(state) => StreamOutcome::Position { next: state.next },
+            Err(outcome) => outcome,
+        },
+    }
+}
+
+/// The stream, if `epoch` is its last session's.
+fn current(
+    streams: &mut EdgeStreams,
+    incarnation: Incarnation,
+    epoch: Epoch,
+) -> Result<&mut StreamState, StreamOutcome> {
+    match streams.stream_mut(incarnation) {
+        None => Err(StreamOutcome::Refused(RefuseReason::Retired)),
+        Some(state) if state.epoch != epoch && rules::on(Rule::Fencing) => {
+            Err(StreamOutcome::Fenced { by: state.epoch })
+        }
+        Some(state) => Ok(state),
+    }
+}
+
+fn open(
+    streams: &mut EdgeStreams,
+    incarnation: Incarnation,
+    session: &SessionEntry,
+) -> StreamOutcome {
+    if streams.retired.contains(&incarnation) {
+        return StreamOutcome::Refused(RefuseReason::Retired);
+    }
+    let Some(at) = streams
+        .streams
+        .iter()
+        .position(|s| s.incarnation == incarnation)
+    else {
+        return open_new(streams, incarnation, session);
+    };
+    let state = &streams.streams[at];
+    if state.origin != session.origin && rules::on(Rule::PerIncarnation) {
+        return StreamOutcome::Quarantine(QuarantineReason::OriginMoved);
+    }
+    if rules::on(Rule::Lineage) {
+        match lineage::compare(state, &session.spans) {
+            Verdict::Same => {}
+            Verdict::Fork(fork) => {
+                return StreamOutcome::Diverged {
+                    fork,
+                    next: state.next,
+                };
+            }
+            Verdict::Quarantine(reason) => return StreamOutcome::Quarantine(reason),
+        }
+    }
+    let heard = state.last_at_ms;
+    let rival = rival(streams, incarnation, session.at_ms, |other| {
+        other.last_at_ms > heard
+    });
+    let alarm = rival.map(|other| AlarmKind::TwoLive { other });
+    welcome(&mut streams.streams[at], session, alarm)
+}
+
+fn open_new(
+    streams: &mut EdgeStreams,
+    incarnation: Incarnation,
+    session: &SessionEntry,
+) -> StreamOutcome {
+    if streams.streams.len() >= INCARNATIONS_MAX && rules::on(Rule::IncarnationBound) {
+        return StreamOutcome::Refused(RefuseReason::TooManyIncarnations);
+    }
+    let parent = session.parent.map(|p| p.incarnation);
+    let rival = rival(streams, incarnation, session.at_ms, |o| {
+        Some(o.incarnation) != parent
+    });
+    // A fork starts where the cloud said: if it holds nothing up to there, it has lost it since.
+    let (origin, held) = (session.origin, streams.streams.iter().map(|s| s.next).max());
+    let lost = held.unwrap_or(Offset::ZERO) < origin && streams.retired.is_empty();
+    let alarm = match lost {
+        true => Some(AlarmKind::CloudWentBack {
+            acked: origin,
+            next: held.unwrap_or_default(),
+        }),
+        false => rival.map(|other| AlarmKind::TwoLive { other }),
+    };
+    streams.streams.push(StreamState {
+        incarnation,
+        origin,
+        next: origin,
+        epoch: Epoch(0),
+        digest: None,
+        boots: Vec::new(),
+        boots_complete: true,
+        last_at_ms: session.at_ms,
+    });
+    let state = streams.streams.last_mut().expect("pushed above");
+    let mut outcome = welcome(state, session, alarm);
+    if let StreamOutcome::Opened(opened) = &mut outcome {
+        opened.forked = session.parent;
+    }
+    outcome
+}
+
+/// Another incarnation that was heard a short time ago and that `counts`.
+fn rival(
+    streams: &EdgeStreams,
+    incarnation: Incarnation,
+    at_ms: i64,
+    counts: impl Fn(&StreamState) -> bool,
+) -> Option<Incarnation> {
+    let recent = |s: &StreamState| at_ms.abs_diff(s.last_at_ms) < LIVE_MS;
+    let others = streams
+        .streams
+        .iter()
+        .filter(|s| s.incarnation != incarnation);
+    others
+        .filter(|s| recent(s) && counts(s))
+        .map(|s| s.incarnation)
+        .next()
+}
+
+fn welcome(
+    state: &mut StreamState,
+    session: &SessionEntry,
+    alarm: Option<AlarmKind>,
+) -> StreamOutcome {
+    state.epoch = Epoch(state.epoch.0 + 1);
+    state.last_at_ms = session.at_ms;
+    StreamOutcome::Opened(Opened {
+        epoch: state.epoch,
+        next: state.next,
+        digest: state.digest,
+        forked: None,
+        alarm,
+    })
+}
+
+fn data(state: &mut StreamState, entry: &DataEntry) -> StreamOutcome {
+    if entry.next <= entry.base {
+        return StreamOutcome::Rejected(RejectCode::Malformed);
+    }
+    let next = state.next;
+    if entry.base > next {
+        return StreamOutcome::OutOfOrder { next };
+    }
+    if rules::on(Rule::Dedup) {
+        if entry.next <= next {
+            return StreamOutcome::Duplicate { next };
+        }
+        if entry.base < next {
+            return StreamOutcome::OutOfOrder { next };
+        }
+    }
+    lineage::extend(state, &entry.lineage);
+    state.next = entry.next.max(next);
+    state.digest = Some(entry.digest);
+    state.last_at_ms = entry.at_ms;
+    StreamOutcome::Append { next: state.next }
+}
+
+fn gap(state: &mut StreamState, entry: &GapEntry) -> StreamOutcome {
+    if entry.to <= entry.from {
+        return StreamOutcome::Rejected(RejectCode::Malformed);
+    }
+    let next = state.next;
+    if entry.to <= next {
+        return StreamOutcome::Duplicate { next };
+    }
+    if entry.from > next && rules::on(Rule::GapOrder) {
+        return StreamOutcome::OutOfOrder { next };
+    }
+    let from = match rules::on(Rule::GapClip) {
+        true => next,
+        false => entry.from,
+    };
+    lineage::extend(state, &entry.lineage);
+    state.next = entry.to;
+    state.digest = None;
+    state.last_at_ms = entry.at_ms;
+    let gap = GapRecord {
+        from,
+        to: entry.to,
+        reason: entry.reason,
+    };
+    StreamOutcome::Ledger {
+        gap,
+        next: state.next,
+    }
+}
+
+/// Invariant: a retired incarnation never comes back as a new one, which would store all again.
+fn retire(streams: &mut EdgeStreams, incarnation: Incarnation) -> StreamOutcome {
+    if streams.retired.contains(&incarnation) {
+        return StreamOutcome::Retired;
+    }
+    if streams.stream(incarnation).is_none() {
+        return StreamOutcome::Refused(RefuseReason::NotAllowed);
+    }
+    if streams.retired.len() >= RETIRED_MAX {
+        return StreamOutcome::Refused(RefuseReason::TooManyIncarnations);
+    }
+    streams.streams.retain(|s| s.incarnation != incarnation);
+    streams.retired.push(incarnation);
+    StreamOutcome::Retired
 }

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use headwater_batch::Offset;
 use serde::{Deserialize, Serialize};
 
-use crate::{BootSpan, BootStart, Digest, Epoch, GapReason, Incarnation, Parent};
+use crate::{BootSpan, BootStart, Digest, Epoch, GapReason, Parent};
 
 /// One committed step of a stream. `at_ms` is the proposer's wall clock, for the operator's eyes and
 /// the two-live alarm; no offset depends on it.
@@ -148,9 +148,4 @@ impl StreamEntry {
             _ => None,
         }
     }
-}
-
-/// Written as (incarnation, offset) into the ledger when a fork's first session opens.
-pub(crate) fn parent_of(session: &SessionEntry) -> Option<(Incarnation, Offset)> {
-    session.parent.map(|p| (p.incarnation, p.fork))
 }
