@@ -19,6 +19,7 @@
 //! `headwater-batch` with limits.
 
 pub mod api;
+mod codec;
 pub mod error;
 pub mod group;
 pub mod node;

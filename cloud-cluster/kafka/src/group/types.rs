@@ -236,3 +236,97 @@ pub struct GroupListing {
     pub protocol_type: String,
     pub state: &'static str,
 }
+
+/// The states of a group as clients see them.
+pub const STATE_EMPTY: &str = "Empty";
+pub const STATE_PREPARING: &str = "PreparingRebalance";
+pub const STATE_COMPLETING: &str = "CompletingRebalance";
+pub const STATE_STABLE: &str = "Stable";
+/// Of a group that is not there.
+pub const STATE_DEAD: &str = "Dead";
+
+impl GroupRequest {
+    /// The group of a request that is about one; None for lists.
+    pub fn group(&self) -> Option<&str> {
+        match self {
+            GroupRequest::Join(r) => Some(&r.group),
+            GroupRequest::Sync(r) => Some(&r.group),
+            GroupRequest::Heartbeat(r) => Some(&r.group),
+            GroupRequest::Leave(r) => Some(&r.group),
+            GroupRequest::CommitOffsets(r) => Some(&r.group),
+            GroupRequest::FetchOffsets(_)
+            | GroupRequest::Describe { .. }
+            | GroupRequest::List { .. }
+            | GroupRequest::Delete { .. } => None,
+        }
+    }
+
+    /// The response that says `error` to all of the request.
+    pub fn refused(&self, error: ErrorCode) -> GroupResponse {
+        match self {
+            GroupRequest::Join(r) => GroupResponse::Join(Joined::refused(error, &r.member_id)),
+            GroupRequest::Sync(_) => GroupResponse::Sync(Synced {
+                error: Some(error),
+                ..Synced::default()
+            }),
+            GroupRequest::Heartbeat(_) => GroupResponse::Heartbeat(Some(error)),
+            GroupRequest::Leave(_) => GroupResponse::Leave {
+                error: Some(error),
+                members: Vec::new(),
+            },
+            GroupRequest::CommitOffsets(r) => {
+                let all = r.offsets.iter().map(|(tp, _)| (tp.clone(), Some(error)));
+                GroupResponse::CommitOffsets(all.collect())
+            }
+            GroupRequest::FetchOffsets(groups) => {
+                let all = groups.iter().map(|g| FetchedOffsets {
+                    group: g.group.clone(),
+                    error: Some(error),
+                    offsets: BTreeMap::new(),
+                });
+                GroupResponse::FetchOffsets(all.collect())
+            }
+            GroupRequest::Describe { groups } => {
+                let all = groups.iter().map(|g| GroupDescription::refused(g, error));
+                GroupResponse::Describe(all.collect())
+            }
+            GroupRequest::List { .. } => GroupResponse::List(Vec::new()),
+            GroupRequest::Delete { groups } => {
+                let all = groups.iter().map(|g| (g.clone(), Some(error)));
+                GroupResponse::Delete(all.collect())
+            }
+        }
+    }
+}
+
+impl Joined {
+    pub fn refused(error: ErrorCode, member_id: &str) -> Joined {
+        Joined {
+            error: Some(error),
+            generation: -1,
+            member_id: member_id.to_owned(),
+            ..Joined::default()
+        }
+    }
+}
+
+impl GroupDescription {
+    pub fn refused(group: &str, error: ErrorCode) -> GroupDescription {
+        GroupDescription {
+            error: Some(error),
+            ..GroupDescription::dead(group)
+        }
+    }
+
+    /// What is said of a group that is not there.
+    pub fn dead(group: &str) -> GroupDescription {
+        GroupDescription {
+            group: group.to_owned(),
+            error: None,
+            state: STATE_DEAD,
+            protocol_type: String::new(),
+            protocol: String::new(),
+            members: Vec::new(),
+        }
+    }
+}
