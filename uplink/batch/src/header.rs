@@ -82,10 +82,9 @@ impl Header {
     /// and counts that no batch can have. The CRC is not looked at.
     pub fn parse(bytes: &[u8], limits: &Limits) -> Result<Header, BatchError> {
         // The magic comes before the lengths: in an older format they mean something else.
-        if let Some(&magic) = bytes.get(layout::MAGIC_AT.start)
-            && magic != MAGIC
-        {
-            return Err(BatchError::Magic(magic));
+        match bytes.get(layout::MAGIC_AT.start) {
+            Some(&magic) if magic != MAGIC => return Err(BatchError::Magic(magic)),
+            _ => {}
         }
         let size = Header::peek_size(bytes, limits)?
             .filter(|_| bytes.len() >= HEADER_BYTES)

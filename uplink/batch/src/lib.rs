@@ -60,5 +60,5 @@ pub use record::{HeaderRef, Headers, HeadersIter, NewHeader, NewRecord, Record};
 pub use records::Records;
 pub use slice::{Slicer, slice};
 pub use stamp::{set_log_append_time, stamp};
-pub use topic::{TopicError, TopicName, TopicPartition};
+pub use topic::{PARTITION_MAX, TOPIC_NAME_BYTES_MAX, TopicError, TopicName, TopicPartition};
 pub use view::{BatchView, Batches, RecordsSummary, batches};

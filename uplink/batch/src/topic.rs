@@ -7,6 +7,9 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 /// The longest topic name (Kafka: a directory name, less the partition's number).
 pub const TOPIC_NAME_BYTES_MAX: usize = 249;
 
+/// The highest partition number: Kafka's are signed.
+pub const PARTITION_MAX: u32 = i32::MAX as u32;
+
 /// A valid topic name: `[a-zA-Z0-9._-]{1,249}`, neither `.` nor `..`. Cheap to clone.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TopicName(Arc<str>);
@@ -15,6 +18,8 @@ pub struct TopicName(Arc<str>);
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct TopicPartition {
     pub topic: TopicName,
+    /// At most [`PARTITION_MAX`].
+    #[serde(deserialize_with = "partition_in_range")]
     pub partition: u32,
 }
 
@@ -131,8 +136,7 @@ impl FromStr for TopicPartition {
         let malformed = || TopicError::Partition(text.to_owned());
         let (topic, number) = text.rsplit_once('-').ok_or_else(malformed)?;
         let partition: u32 = number.parse().map_err(|_| malformed())?;
-        // Kafka's partition numbers are signed.
-        if partition > i32::MAX as u32 || partition.to_string() != number {
+        if partition > PARTITION_MAX || partition.to_string() != number {
             return Err(malformed());
         }
         Ok(TopicPartition {
@@ -161,6 +165,15 @@ impl<'de> Deserialize<'de> for TopicName {
             }
         }
         deserializer.deserialize_str(Name)
+    }
+}
+
+fn partition_in_range<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
+    match u32::deserialize(deserializer)? {
+        partition if partition <= PARTITION_MAX => Ok(partition),
+        partition => Err(serde::de::Error::custom(format!(
+            "partition {partition} is over {PARTITION_MAX}"
+        ))),
     }
 }
 
@@ -205,6 +218,8 @@ mod tests {
         let bytes = postcard::to_stdvec(&tp).unwrap();
         assert_eq!(postcard::from_bytes::<TopicPartition>(&bytes).unwrap(), tp);
         let bad = postcard::to_stdvec(&("no/slash", 3u32)).unwrap();
+        postcard::from_bytes::<TopicPartition>(&bad).unwrap_err();
+        let bad = postcard::to_stdvec(&("mqtt", PARTITION_MAX + 1)).unwrap();
         postcard::from_bytes::<TopicPartition>(&bad).unwrap_err();
     }
 }

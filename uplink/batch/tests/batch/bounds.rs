@@ -165,35 +165,69 @@ fn bombs_are_refused_within_the_limit() {
 
 #[test]
 fn limits_are_checked_before_anything_else() {
-    let bytes = many(Level::Zstd(3));
-    let small = Limits::new(bytes.len() - 1);
-    assert_eq!(
-        Header::parse(&bytes, &small).unwrap_err().kind(),
-        ErrorKind::TooLarge
-    );
-    let exact = Limits {
-        batch_bytes_max: bytes.len(),
+    let too_large = |what: &str, result: Result<(), BatchError>| match result {
+        Err(BatchError::TooLarge { what: found, .. }) => found == what,
+        Err(error) => panic!("{error}"),
+        Ok(()) => false,
+    };
+    for level in [Level::None, Level::Zstd(3)] {
+        let bytes = many(level);
+        let exact = Limits {
+            batch_bytes_max: bytes.len(),
+            ..LIMITS
+        };
+        let batch = BatchView::parse(&bytes, &exact).unwrap();
+        let read = |limits| batch.records(&mut Decoder::new(), limits).map(drop);
+        let records_bytes_max = batch
+            .check_records(&mut Decoder::new(), &exact)
+            .unwrap()
+            .bytes;
+        let exact = Limits {
+            records_bytes_max,
+            records_max: 2000,
+            ..exact
+        };
+        read(&exact).unwrap();
+        Header::parse(&bytes, &exact).unwrap();
+
+        let less = Limits {
+            batch_bytes_max: bytes.len() - 1,
+            ..exact
+        };
+        assert!(too_large("batch", Header::parse(&bytes, &less).map(drop)));
+        let less = Limits {
+            records_max: 1999,
+            ..exact
+        };
+        assert!(too_large(
+            "record count",
+            Header::parse(&bytes, &less).map(drop)
+        ));
+        let less = Limits {
+            records_bytes_max: records_bytes_max - 1,
+            ..exact
+        };
+        let kind = match level {
+            Level::None => "uncompressed records",
+            Level::Zstd(_) => "decompressed records",
+        };
+        assert!(too_large(kind, read(&less)));
+    }
+}
+
+#[test]
+fn a_builder_counts_its_records() {
+    let limits = Limits {
+        records_max: 2,
         ..LIMITS
     };
-    let batch = BatchView::parse(&bytes, &exact).unwrap();
-    let decompressed = batch
-        .check_records(&mut Decoder::new(), &exact)
-        .unwrap()
-        .bytes;
-    for (max, fits) in [(decompressed, true), (decompressed - 1, false)] {
-        let limits = Limits {
-            records_bytes_max: max,
-            ..exact
-        };
-        assert_eq!(batch.records(&mut Decoder::new(), &limits).is_ok(), fits);
-    }
-    for (max, fits) in [(2000, true), (1999, false)] {
-        let limits = Limits {
-            records_max: max,
-            ..exact
-        };
-        assert_eq!(Header::parse(&bytes, &limits).is_ok(), fits);
-    }
+    let mut builder = BatchBuilder::with_limits(Offset(0), Level::None, &limits);
+    let record = NewRecord::new(5, "k", "v");
+    builder.push(&record).unwrap();
+    builder.push(&record).unwrap();
+    assert_eq!(builder.push(&record), Err(PushError::Full));
+    BatchView::parse(&builder.finish(), &limits).unwrap();
+    assert_eq!(builder.push(&record), Ok(Offset(2)));
 }
 
 /// Slicing at a lower level than the batch was built with, or data that does not compress: the

@@ -111,6 +111,29 @@ fn older_formats_are_named() {
     }
 }
 
+#[test]
+fn headers_that_cannot_be_are_refused() {
+    let refused = |at: usize, value: u8| {
+        let mut bytes = golden(Level::None);
+        bytes[at] = value;
+        match Header::parse(&bytes, &LIMITS) {
+            Err(BatchError::Field { field, .. }) => field,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(refused(layout::BASE_OFFSET.start, 0x80), "base offset");
+    assert_eq!(refused(layout::BATCH_LENGTH.start, 0x80), "batch length");
+    assert_eq!(
+        refused(layout::LAST_OFFSET_DELTA.start, 0x80),
+        "last offset delta"
+    );
+    assert_eq!(refused(layout::RECORD_COUNT.start, 0x80), "record count");
+    assert_eq!(refused(layout::RECORD_COUNT.end - 1, 26), "record count");
+    for codec in 5..8 {
+        assert_eq!(refused(layout::ATTRIBUTES.end - 1, codec), "compression");
+    }
+}
+
 /// Records that lie with a valid CRC.
 #[test]
 fn records_that_cannot_be_are_refused() {

@@ -151,6 +151,24 @@ fn slices_what_clients_built() {
     );
 }
 
+/// Only a hole is left: the batch covers it and keeps the broker's time.
+#[test]
+fn a_slice_without_records_keeps_its_range() {
+    let mut bytes = fixture("java-empty").to_vec();
+    set_log_append_time(&mut bytes, 77).unwrap();
+    let limits = Limits::UPLINK;
+    let batch = BatchView::parse(&bytes, &limits).unwrap();
+    let slice = slice(&batch, Offset(25), Level::Zstd(3), &limits).unwrap();
+    let slice = BatchView::parse(&slice, &limits).unwrap();
+    slice.verify_crc().unwrap();
+    assert_eq!(
+        (slice.base_offset(), slice.last_offset()),
+        (Offset(25), Offset(30))
+    );
+    assert_eq!((slice.record_count(), slice.max_timestamp()), (0, 77));
+    assert_eq!(slice.timestamp_type(), TimestampType::LogAppendTime);
+}
+
 /// What each of our fixtures holds, built now.
 fn ours() -> Vec<(&'static str, Vec<u8>)> {
     let limits = Limits::UPLINK;

@@ -137,4 +137,5 @@ def main():
             print(name, len(taken))
 
 
-main()
+if __name__ == "__main__":
+    main()
