@@ -55,4 +55,14 @@ rules! {
     j8,
     /// Ages use a persisted monotonic clock.
     j9,
+    /// The packer takes synced frames only (J4).
+    pack_synced,
+    /// Segments and their directories are synced before a checkpoint counts (J5).
+    segments_synced,
+    /// A full budget refuses before anything is written (J6).
+    refuse_full,
+    /// An idle partition's record is sealed at `linger_ms`, and everything at a checkpoint (J8).
+    seal_idle,
+    /// Retention never touches unsent records (J9).
+    keep_unsent,
 }

@@ -1,0 +1,343 @@
+//! Recovery (J1, J4): what of the files counts, and a journal that goes on after it.
+//!
+//! ```text
+//! file N     [header][group][group][ rot  ][group][group]
+//! file N+1   [header][group][group][ tail, synced or not? ][ torn ]
+//!                                  ^ bound                 ^ end
+//! file N+2   [header, first = bound][ copy of the tail ]            <- made by recovery
+//! ```
+//! The *bound* is the highest position that anything on disk says was synced: a group's synced
+//! position, a later file's first frame, a checkpoint. Below it a missing frame is rot, from it on
+//! the end. Frames of a file from the next file's first one on are void.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::files::{Spares, journal_path, list};
+use super::format::{FileHeader, group_bytes};
+use super::read::{LiveFile, Replay, Stretch, group_header, lock, stored_group};
+use super::scan::{Run, Scanned, read_header, salvage, scan};
+use super::writer::Journal;
+use super::{Cut, JournalConfig, JournalReport, Lost};
+use crate::checkpoint::Mark;
+use crate::disk::{Disk, DiskFile, Open};
+use crate::error::LogError;
+
+struct Surveyed {
+    sequence: u64,
+    path: PathBuf,
+    file: Arc<dyn DiskFile>,
+    header: Option<(FileHeader, Vec<u8>)>,
+    scanned: Scanned,
+    /// Frames from here on are void.
+    limit: u64,
+    rotten: bool,
+}
+
+/// What lies on disk, before anything is changed.
+pub(crate) struct Survey {
+    disk: Arc<dyn Disk>,
+    cfg: JournalConfig,
+    spares: Spares,
+    files: Vec<Surveyed>,
+    pub report: JournalReport,
+}
+
+/// Reads every file of the journal. Changes nothing but spares that do not fit.
+pub(crate) fn survey(disk: Arc<dyn Disk>, cfg: &JournalConfig) -> Result<Survey, LogError> {
+    let listing = list(&*disk, &cfg.dir)?;
+    let spares = Spares::open(disk.clone(), &cfg.dir, cfg.file_bytes, &listing)?;
+    let mut report = JournalReport::default();
+    let mut files = Vec::new();
+    for sequence in listing.sequences {
+        let path = journal_path(&cfg.dir, sequence);
+        let file = disk.open(&path, Open::Write).map_err(LogError::io("open", &path))?;
+        let header = match read_header(&*file) {
+            // A name that a lost rename brought back says another number inside.
+            Ok(found) => found.filter(|(h, _)| h.sequence == sequence),
+            Err(e) => {
+                report.unreadable.push((path.clone(), e.to_string()));
+                None
+            }
+        };
+        let scanned = Scanned::default();
+        let (limit, rotten) = (u64::MAX, header.is_none());
+        files.push(Surveyed { sequence, path, file, header, scanned, limit, rotten });
+    }
+    let mut limit = u64::MAX;
+    for f in files.iter_mut().rev() {
+        f.limit = limit;
+        limit = f.header.as_ref().map_or(limit, |(h, _)| limit.min(h.first));
+    }
+    let mut survey = Survey { disk, cfg: cfg.clone(), spares, files, report };
+    survey.scan();
+    Ok(survey)
+}
+
+impl Survey {
+    fn scan(&mut self) {
+        let mut reached = 0;
+        for f in &mut self.files {
+            f.scanned = match &f.header {
+                Some((header, owner)) => scan(&*f.file, header, owner.len()),
+                None => salvage(&*f.file, reached..f.limit),
+            };
+            if f.header.is_none() && !f.scanned.runs.is_empty() {
+                self.report.headers_lost.push(f.path.clone());
+            }
+            if let Some(e) = &f.scanned.error {
+                self.report.unreadable.push((f.path.clone(), e.to_string()));
+                f.rotten = true;
+            }
+            reached = f.scanned.runs.last().map_or(reached, |r| reached.max(r.frames.end));
+        }
+    }
+
+    /// Checkpoints that a header confirms, newest first.
+    pub fn marks(&self) -> Vec<Mark> {
+        let headers = self.files.iter().filter_map(|f| f.header.as_ref());
+        let mut marks: Vec<Mark> = headers.flat_map(|(h, _)| h.marks).collect();
+        marks.retain(|m| m.generation > 0);
+        marks.sort_by_key(|m| std::cmp::Reverse(m.generation));
+        marks.dedup();
+        marks
+    }
+
+    /// Whether any file says what it is.
+    pub fn has_headers(&self) -> bool {
+        self.files.iter().any(|f| f.header.is_some())
+    }
+
+    /// Owner's headers with the first frame of their file, oldest first.
+    pub fn headers(&self) -> Vec<(u64, Vec<u8>)> {
+        let headers = self.files.iter().filter_map(|f| f.header.as_ref());
+        headers.map(|(h, owner)| (h.first, owner.clone())).collect()
+    }
+
+    /// The first frame that the journal can know of.
+    pub fn start(&self) -> u64 {
+        let first = |f: &Surveyed| match &f.header {
+            Some((h, _)) => Some(h.first),
+            None => f.scanned.runs.first().map(|r| r.frames.start),
+        };
+        self.files.iter().find_map(first).unwrap_or(0)
+    }
+
+    /// The highest position that is said to be synced (J1).
+    fn bound(&self, from: u64) -> u64 {
+        if !self.cfg.rules.j1() {
+            return 0;
+        }
+        let mut bound = from;
+        for f in &self.files {
+            if let Some((h, _)) = &f.header {
+                let marks = h.marks.iter().map(|m| m.at).max().unwrap_or(0);
+                bound = bound.max(h.first).max(marks);
+            }
+            bound = f.scanned.runs.iter().map(|r| r.synced).max().unwrap_or(0).max(bound);
+        }
+        bound
+    }
+
+    /// Goes on after what counts: frames from `from` are replayed, older ones are in the
+    /// checkpoint that `marks` names first. When it returns all that is replayed is synced.
+    pub fn resume(
+        mut self,
+        from: u64,
+        marks: [Mark; 2],
+    ) -> Result<(Journal, Replay, JournalReport), LogError> {
+        let bound = self.bound(from);
+        let end = self.choose_runs(from, bound);
+        self.report.files = self.files.len();
+        self.report.frames = self.runs().map(|r| r.frames.end - r.frames.start).sum();
+
+        // Without J1 nothing says what is synced; without J4 nothing is copied.
+        let tail_from = if self.cfg.rules.j1() { bound } else { end };
+        let (tail, stops) = self.tail(tail_from)?;
+        self.report.tail_frames = end - tail_from;
+
+        let Survey { disk, cfg, spares, files, report } = self;
+        let mut journal = Journal::new(disk, cfg, spares, end);
+        journal.marks = marks;
+        let newest = files.iter().rev().find_map(|f| f.header.as_ref());
+        journal.header = newest.map(|(_, owner)| owner.clone()).unwrap_or_default();
+        journal.sequence = files.last().map_or(0, |f| f.sequence);
+        let stays_in_place = !journal.cfg.rules.j4()
+            && files.last().is_some_and(|f| f.header.is_some() && !f.scanned.runs.is_empty());
+        let limit = if stays_in_place { end } else { tail_from };
+        let mut stretches = stretches(&files, from, limit);
+        let gone = adopt(&journal, files, limit);
+        if stays_in_place {
+            journal.append_in_place()?;
+        } else {
+            journal.open_file(tail_from, tail, stops)?;
+            stretches.extend(journal.tail_stretch(end));
+        }
+        journal.let_go(gone)?;
+        // Files below both generations that a crash kept from being trimmed.
+        let older = marks.iter().map(|m| m.at).min().unwrap_or(0);
+        journal.trim(older)?;
+        journal.spares.fill()?;
+        let lost = report.lost.iter().map(|l| l.frames.clone()).collect();
+        Ok((journal, Replay::new(stretches, from, lost), report))
+    }
+
+    fn runs(&self) -> impl Iterator<Item = &Run> {
+        self.files.iter().flat_map(|f| &f.scanned.runs)
+    }
+
+    /// Keeps the runs that count, reports holes, and returns the number after the last frame.
+    fn choose_runs(&mut self, from: u64, bound: u64) -> u64 {
+        let start = if self.files.is_empty() { from } else { self.start() };
+        if from < start {
+            self.report.lost.push(Lost { place: None, frames: from..start });
+        }
+        let mut expected = start;
+        let mut cut = None;
+        let report = &mut self.report;
+        for f in &mut self.files {
+            let mut hole_at = None;
+            let mut kept: Vec<Run> = Vec::new();
+            for mut run in std::mem::take(&mut f.scanned.runs) {
+                run.frames.end = run.frames.end.min(f.limit);
+                run.stops.retain(|s| s.0 < f.limit);
+                let hole = hole_at.replace(run.end_at).unwrap_or(0)..run.at;
+                // Void, or below what came already, which only salvage can meet.
+                if run.frames.is_empty() || run.frames.start < expected || cut.is_some() {
+                    continue;
+                }
+                if run.frames.start > expected {
+                    if run.frames.start > bound {
+                        cut = Some((f.path.clone(), run.at..run.end_at));
+                        continue;
+                    }
+                    f.rotten = true;
+                    let place = Some((f.path.clone(), hole));
+                    report.lost.push(Lost { place, frames: expected..run.frames.start });
+                }
+                expected = run.frames.end;
+                kept.push(run);
+            }
+            f.scanned.runs = kept;
+        }
+        let torn = self.files.last().and_then(|f| Some((f.path.clone(), f.scanned.torn.clone()?)));
+        if expected < bound {
+            let place = torn.or_else(|| cut.clone());
+            if let (Some(last), true) = (self.files.last_mut(), place.is_some()) {
+                last.rotten = true;
+            }
+            report.lost.push(Lost { place, frames: expected..bound });
+            expected = bound;
+        } else if let Some((path, bytes)) = cut.or(torn) {
+            report.cut = Some(Cut { path, bytes, at: super::Position(expected) });
+        }
+        // What is in the checkpoint is not lost with the journal.
+        report.lost.iter_mut().for_each(|l| l.frames.start = l.frames.start.max(from));
+        report.lost.retain(|l| !l.frames.is_empty());
+        expected.max(from)
+    }
+
+    /// The groups from `from` on, as stored, and stops with places relative to the first.
+    fn tail(&self, from: u64) -> Result<(Vec<Vec<u8>>, Vec<(u64, u64)>), LogError> {
+        let mut groups = Vec::new();
+        let mut stops = Vec::new();
+        let mut to = 0;
+        for f in &self.files {
+            for run in f.scanned.runs.iter().filter(|r| r.frames.end > from) {
+                let i = run.stops.partition_point(|s| s.0 <= from).max(1) - 1;
+                let mut at = run.stops[i].1;
+                while let Some(header) = group_header(&*f.file, &f.path, at, run.salt)? {
+                    if header.first >= run.frames.end {
+                        break;
+                    }
+                    if header.first >= from {
+                        let mut group = stored_group(&*f.file, &f.path, at, &header)?;
+                        group.resize(group_bytes(header.stored_bytes as usize), 0);
+                        stops.push((header.first, to));
+                        to += group.len() as u64;
+                        groups.push(group);
+                    }
+                    at += header.total_bytes();
+                }
+            }
+        }
+        Ok((groups, stops))
+    }
+}
+
+/// What is to be replayed of frames in `from..limit`.
+fn stretches(files: &[Surveyed], from: u64, limit: u64) -> Vec<Stretch> {
+    let mut stretches = Vec::new();
+    for f in files {
+        for run in &f.scanned.runs {
+            let frames = run.frames.start.max(from)..run.frames.end.min(limit);
+            if frames.is_empty() {
+                continue;
+            }
+            let i = run.stops.partition_point(|s| s.0 <= frames.start).max(1) - 1;
+            let (first, at) = run.stops[i];
+            let frames = first..frames.end;
+            let (file, path, salt) = (f.file.clone(), f.path.clone(), run.salt);
+            stretches.push(Stretch { file, path, salt, at, frames });
+        }
+    }
+    stretches
+}
+
+/// Moves files with frames below `limit` into the index; returns those without any.
+fn adopt(journal: &Journal, files: Vec<Surveyed>, limit: u64) -> Vec<LiveFile> {
+    let mut gone = Vec::new();
+    let mut index = lock(&journal.shared);
+    for f in files {
+        let mut stops: Vec<(u64, u64)> = Vec::new();
+        for run in &f.scanned.runs {
+            stops.extend(run.stops.iter().filter(|s| s.0 < limit));
+        }
+        let first = match &f.header {
+            Some((h, _)) => h.first,
+            None => f.scanned.runs.first().map_or(u64::MAX, |r| r.frames.start),
+        };
+        let salt = match (&f.header, f.scanned.runs.first()) {
+            (Some((h, _)), _) => h.salt,
+            (None, Some(run)) => run.salt,
+            (None, None) => 0,
+        };
+        let (sequence, path, file, rotten) = (f.sequence, f.path, f.file, f.rotten);
+        let live = LiveFile { sequence, first, path, file, salt, stops, rotten };
+        if live.stops.is_empty() {
+            gone.push(live);
+        } else {
+            index.files.push_back(live);
+        }
+    }
+    gone
+}
+
+impl Journal {
+    /// The tail as it stands in the new file.
+    fn tail_stretch(&self, end: u64) -> Option<Stretch> {
+        let index = lock(&self.shared);
+        let live = index.files.back()?;
+        let (first, at) = *live.stops.first()?;
+        let (file, path, salt) = (live.file.clone(), live.path.clone(), live.salt);
+        let frames = first..end;
+        Some(Stretch { file, path, salt, at, frames })
+    }
+
+    /// What recovery did before J4: believe the page cache and go on in the last file.
+    fn append_in_place(&mut self) -> Result<(), LogError> {
+        let last = lock(&self.shared).files.back().cloned();
+        let last = last.expect("the caller saw groups in it");
+        let mut at = last.stops.last().expect("a file without stops is not adopted").1;
+        while let Some(header) = group_header(&*last.file, &last.path, at, last.salt)? {
+            if header.first >= self.next {
+                break;
+            }
+            at += header.total_bytes();
+        }
+        self.at = at;
+        self.len = last.file.len().map_err(LogError::io("measure", &last.path))?;
+        self.sealed = self.len.saturating_sub(at) < group_bytes(self.cfg.group_bytes_max) as u64;
+        Ok(())
+    }
+}
