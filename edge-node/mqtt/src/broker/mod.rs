@@ -1,10 +1,66 @@
-//! The broker machine.
+//! The broker machine. Each file holds one part of what it does:
+//! `connect` (CONNECT to CONNACK, take-over), `incoming` (publishes from clients), `outgoing`
+//! (publishes to clients), `subscribe`, `journal` (appends, what happens when they are durable or
+//! refused), `close` (ends of connections and sessions, wills), `timers`.
+//!
+//! # A full disk
+//! A publish that the log refuses for want of room is answered with reason 0x97 on v5. On 3.1.1,
+//! which has no such answer, it is not acknowledged: the message is held, reading from that client
+//! pauses, and the publish is offered to the log again every second until there is room (or the
+//! client leaves, to send it again later). At most what was already under way is held, see
+//! `limits::APPEND_MESSAGES_MAX`. A QoS 0 publish is dropped and counted. A CONNECT or SUBSCRIBE
+//! that cannot be stored is refused (0x97; 0x03 and 0x80 on 3.1.1).
 
-use crate::{Access, ClientView, Config, Effect, Event, RestoreReport, Stats};
+mod close;
+mod conn;
+mod connect;
+mod incoming;
+mod journal;
+mod outgoing;
+mod subscribe;
+mod timers;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+
+use crate::codec::{self, CodecError, Packet};
+use crate::seeded::{Seeded, Table};
+use crate::state::op::Op;
+use crate::state::{Delivery, State};
+use crate::{
+    Access, AllowAll, ClientView, CloseReason, Config, ConnId, Effect, Event, Identity,
+    RestoreReport, Stats,
+};
+use conn::{Conn, Stage};
+use journal::Pending;
+use timers::Timer;
 
 /// All connections and sessions of one edge node. One task owns it.
 pub struct Broker {
     config: Config,
+    access: Box<dyn Access>,
+    state: State,
+    conns: Table<ConnId, Conn>,
+    /// Who holds a client id, from its CONNECT on.
+    owners: BTreeMap<Arc<str>, ConnId>,
+    /// Frames under way, in token order.
+    pending: VecDeque<Pending>,
+    /// Frames without anybody waiting that were refused; offered again.
+    retry: VecDeque<Pending>,
+    next_token: u64,
+    /// Subscriptions under way to the journal: until they are applied every publish's op carries
+    /// its message, since it may be theirs.
+    subscribes_pending: usize,
+    /// Ops nobody waits for; one frame for all at the end of the step.
+    loose: Vec<Op>,
+    timers: BTreeSet<(u64, Timer)>,
+    armed_ms: Option<u64>,
+    /// Connections to look after at the end of the step.
+    touched: Vec<ConnId>,
+    deliveries: Vec<Delivery>,
+    effects: Vec<Effect>,
+    assigned: u64,
+    now_ms: u64,
 }
 
 impl Broker {
@@ -24,19 +80,59 @@ impl Broker {
         checkpoint: impl IntoIterator<Item = (&'a [u8], &'a [u8])>,
         ops: impl IntoIterator<Item = &'a [u8]>,
     ) -> (Broker, RestoreReport) {
-        let _ = (now_ms, checkpoint.into_iter(), ops.into_iter());
-        (Broker { config }, RestoreReport::default())
+        let (state, report) = State::restore(&config, checkpoint, ops);
+        let mut broker = Broker {
+            conns: Table::with_hasher(Seeded(config.hash_seed)),
+            owners: BTreeMap::new(),
+            config,
+            access: Box::new(AllowAll),
+            next_token: state.applied + 1,
+            state,
+            pending: VecDeque::new(),
+            retry: VecDeque::new(),
+            subscribes_pending: 0,
+            loose: Vec::new(),
+            timers: BTreeSet::new(),
+            armed_ms: None,
+            touched: Vec::new(),
+            deliveries: Vec::new(),
+            effects: Vec::new(),
+            assigned: 0,
+            now_ms,
+        };
+        broker.after_restart();
+        (broker, report)
     }
 
-    /// Takes the access rules; later calls replace them (sessions no longer allowed to read keep
-    /// their subscriptions but get nothing: the rule is asked again on delivery).
+    /// Takes the access rules, for what clients do from now on.
     pub fn set_access(&mut self, access: Box<dyn Access>) {
-        let _ = access;
+        self.access = access;
     }
 
     /// One step. Effects are pushed to `effects` in the order in which they are to be done.
     pub fn handle(&mut self, now_ms: u64, event: Event, effects: &mut Vec<Effect>) {
-        let _ = (now_ms, event, effects, &self.config);
+        debug_assert!(now_ms >= self.now_ms, "time went back");
+        self.now_ms = self.now_ms.max(now_ms);
+        std::mem::swap(&mut self.effects, effects);
+        match event {
+            Event::Opened { conn, info } => self.opened(conn, info),
+            Event::Received { conn, bytes } => self.received(conn, bytes),
+            Event::Written { conn, bytes } => {
+                if let Some(c) = self.conns.get_mut(&conn) {
+                    c.unwritten = c.unwritten.saturating_sub(bytes);
+                    self.touch(conn);
+                }
+            }
+            Event::Closed { conn } => self.drop_conn(conn, true),
+            Event::Durable(token) => self.durable(token),
+            Event::Refused { token, reason } => self.refused(token, reason),
+            Event::Authenticated { conn, accepted } => self.authenticated(conn, accepted),
+            Event::Kick { conn } => self.close(conn, 0x98, CloseReason::Kicked),
+            Event::Shutdown => self.shutdown(),
+            Event::Timer => self.timer(),
+        }
+        self.settle();
+        std::mem::swap(&mut self.effects, effects);
     }
 
     /// What changed since the last call: put (`Some`) or remove (`None`). Together with all earlier
@@ -44,15 +140,209 @@ impl Broker {
     /// Invariant for the caller: report `Durable` for everything before the checkpoint's position
     /// first; frames after it must be kept in the journal.
     pub fn checkpoint_changes(&mut self) -> Vec<(Vec<u8>, Option<Vec<u8>>)> {
-        Vec::new()
+        self.state.checkpoint_changes()
     }
 
     pub fn stats(&self) -> Stats {
-        Stats::default()
+        Stats {
+            connected: self.conns.values().filter(|c| c.ready()).count() as u64,
+            sessions: self.state.sessions.len() as u64,
+            subscriptions: self.state.tree.len() as u64,
+            retained: self.state.retained.len() as u64,
+            retained_bytes: self.state.retained_bytes as u64,
+            ..self.state.stats
+        }
     }
 
     /// Sessions in order of client id.
     pub fn clients(&self) -> Vec<ClientView> {
-        Vec::new()
+        let view = |sid| {
+            let session = self.state.sessions.get(sid)?;
+            let conn = session.conn.and_then(|c| self.conns.get(&c));
+            Some(ClientView {
+                client_id: session.client_id.clone(),
+                connected: conn.is_some(),
+                version: conn.map(|c| c.version.name()),
+                remote: conn.map(|c| c.info.remote.clone()),
+                subscriptions: session.subscriptions.len(),
+                queued: session.queue.entries.len(),
+                inflight: conn.map_or(0, |c| c.inflight),
+            })
+        };
+        self.state.by_client.values().filter_map(view).collect()
+    }
+
+    fn received(&mut self, id: ConnId, bytes: bytes::BytesMut) {
+        let Some(conn) = self.conns.get_mut(&id) else {
+            return;
+        };
+        conn.heard_ms = self.now_ms;
+        self.state.stats.bytes_received += bytes.len() as u64;
+        if conn.input.is_empty() {
+            conn.input = bytes;
+        } else {
+            conn.input.extend_from_slice(&bytes);
+        }
+        self.work(id);
+    }
+
+    /// Decodes and handles packets until the input, or the right to go on, ends.
+    fn work(&mut self, id: ConnId) {
+        loop {
+            let Some(conn) = self.conns.get_mut(&id) else {
+                return;
+            };
+            if !conn.may_read() {
+                break;
+            }
+            let version = (!matches!(conn.stage, Stage::New)).then_some(conn.version);
+            match codec::next(version, &mut conn.input) {
+                Ok(Some(packet)) => self.packet(id, packet),
+                Ok(None) => {
+                    if conn.input.is_empty() {
+                        conn.input = bytes::BytesMut::new();
+                    }
+                    break;
+                }
+                Err(error) => {
+                    self.state.stats.malformed += 1;
+                    return self.codec_error(id, error);
+                }
+            }
+        }
+        self.touch(id);
+    }
+
+    fn codec_error(&mut self, id: ConnId, error: CodecError) {
+        let reason = match error {
+            CodecError::Malformed(what) => CloseReason::Malformed(what),
+            CodecError::Protocol(what) => CloseReason::Protocol(what),
+            CodecError::TooLarge => CloseReason::PacketTooLarge,
+            CodecError::Version { level } => {
+                return self.refuse_version(id, level);
+            }
+        };
+        self.close(id, error.reason(), reason);
+    }
+
+    fn packet(&mut self, id: ConnId, packet: Packet) {
+        match packet {
+            Packet::Connect(connect) => self.connect(id, connect),
+            Packet::Publish(publish) => self.publish(id, publish),
+            Packet::PubAck {
+                id: packet,
+                reason: _,
+            } => self.puback(id, packet),
+            Packet::PubRec { id: packet, reason } => self.pubrec(id, packet, reason),
+            Packet::PubRel {
+                id: packet,
+                reason: _,
+            } => self.pubrel(id, packet),
+            Packet::PubComp {
+                id: packet,
+                reason: _,
+            } => self.pubcomp(id, packet),
+            Packet::Subscribe(subscribe) => self.subscribe(id, subscribe),
+            Packet::Unsubscribe {
+                id: packet,
+                filters,
+            } => self.unsubscribe(id, packet, filters),
+            Packet::PingReq => {
+                if let Some(conn) = self.conns.get_mut(&id) {
+                    codec::pingresp(&mut conn.output);
+                }
+            }
+            Packet::Disconnect {
+                reason,
+                session_expiry_s,
+            } => {
+                self.disconnected(id, reason, session_expiry_s);
+            }
+            // No method was agreed on in CONNECT, so there is nothing to go on with (4.12.1).
+            Packet::Auth { .. } => {
+                self.close(id, 0x82, CloseReason::Protocol("AUTH without a method"));
+            }
+        }
+    }
+
+    fn may_publish(&self, conn: &Conn, topic: &str) -> bool {
+        self.access.may_publish(identity(conn), topic)
+    }
+
+    fn may_subscribe(&self, conn: &Conn, filter: &str) -> bool {
+        self.access.may_subscribe(identity(conn), filter)
+    }
+
+    fn touch(&mut self, id: ConnId) {
+        if let Some(conn) = self.conns.get_mut(&id) {
+            if !conn.touched {
+                conn.touched = true;
+                self.touched.push(id);
+            }
+        }
+    }
+
+    /// Ends a step: sends what waits, lets paused connections go on, and writes everything out.
+    fn settle(&mut self) {
+        let mut at = 0;
+        while at < self.touched.len() {
+            let id = self.touched[at];
+            at += 1;
+            if let Some(conn) = self.conns.get_mut(&id) {
+                conn.touched = false;
+            }
+            self.pump(id);
+            let Some(conn) = self.conns.get_mut(&id) else {
+                continue;
+            };
+            let may_read = conn.may_read();
+            if may_read && !conn.input.is_empty() && conn.paused {
+                // Decoding goes on before the socket is read again.
+                conn.paused = false;
+                self.effects.push(Effect::ResumeReading(id));
+                self.work(id);
+                continue;
+            }
+            if conn.paused == may_read {
+                conn.paused = !may_read;
+                if may_read {
+                    conn.heard_ms = self.now_ms;
+                }
+                let effect = if may_read {
+                    Effect::ResumeReading
+                } else {
+                    Effect::PauseReading
+                };
+                self.effects.push(effect(id));
+            }
+            self.flush(id);
+        }
+        self.touched.clear();
+        self.append_loose();
+        self.arm();
+    }
+
+    fn flush(&mut self, id: ConnId) {
+        let Some(conn) = self.conns.get_mut(&id) else {
+            return;
+        };
+        if conn.output.is_empty() {
+            return;
+        }
+        let bytes = conn.output.split().freeze();
+        conn.unwritten += bytes.len();
+        self.state.stats.bytes_sent += bytes.len() as u64;
+        self.effects.push(Effect::Send { conn: id, bytes });
+    }
+}
+
+fn identity(conn: &Conn) -> Identity<'_> {
+    Identity {
+        info: &conn.info,
+        client_id: &conn.client_id,
+        username: conn
+            .username
+            .as_deref()
+            .or(conn.info.certificate_user.as_deref()),
     }
 }

@@ -1,4 +1,34 @@
-//! The durable part: what survives a restart.
+//! The durable part: what survives a restart, and the one place that changes it.
+//!
+//! Invariant: [`State::apply`] reads no clock, and everything it does follows from the state and
+//! the op. Live it is called once the frame is durable, in token order; at a restart with the same
+//! ops in the same order. So both reach the same state. Sessions that end with their connection
+//! live here too, but make no ops.
+//!
+//! # What a crash may do
+//! | lost from the tail | the peer then sees |
+//! |---|---|
+//! | a publish | no PUBACK or PUBREC was sent: it sends again |
+//! | a PUBREL's release | no PUBCOMP was sent: it sends PUBREL again |
+//! | a subscriber's PUBACK | the message again, with DUP (QoS 1 may) |
+//! | a subscriber's PUBREC | no PUBREL was sent: the PUBLISH again, same id, with DUP; it knows the id |
+//! | a subscriber's PUBCOMP | PUBREL again; it answers PUBCOMP |
+
+mod checkpoint;
+pub(crate) mod op;
+pub(crate) mod session;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
+use std::sync::Arc;
+
+use crate::codec::Filter;
+use crate::seeded::{Seeded, Table};
+use crate::topic::{self, Match, Options, Tree};
+use crate::{Config, QoS, Stats};
+use checkpoint::Key;
+use op::Op;
+use session::{Entry, Message, Session, Sid};
 
 /// What a restore found.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -11,4 +41,451 @@ pub struct RestoreReport {
     pub ops_skipped: usize,
     /// What could not be read, one line each (16 at most, then a count).
     pub problems: Vec<String>,
+}
+
+/// A QoS 0 delivery, or the news that a session's queue grew (`message` None).
+#[derive(Debug)]
+pub(crate) struct Delivery {
+    pub sid: Sid,
+    pub message: Option<Arc<Message>>,
+    pub retain: bool,
+    pub identifiers: Vec<u32>,
+}
+
+/// An answer of [`State::next_retained`].
+#[derive(Debug)]
+pub(crate) enum Scan {
+    Found(Arc<Message>),
+    /// The budget is used up.
+    Later,
+    End,
+}
+
+/// What the caller of [`State::apply`] needs to answer.
+#[derive(Debug, Default)]
+pub(crate) struct Outcome {
+    pub session_present: bool,
+    /// For each filter of a SUBSCRIBE: it is new; of an UNSUBSCRIBE: it was there.
+    pub filters: Vec<bool>,
+}
+
+pub(crate) struct State {
+    pub sessions: Table<Sid, Session>,
+    pub by_client: BTreeMap<Arc<str>, Sid>,
+    pub tree: Tree<Sid>,
+    pub retained: BTreeMap<Arc<str>, Arc<Message>>,
+    pub retained_bytes: usize,
+    pub durable_subscriptions: usize,
+    pub next_sid: u64,
+    /// The last token applied.
+    pub applied: u64,
+    pub stats: Stats,
+    dirty: BTreeSet<Key>,
+    found: Vec<Match<Sid>>,
+    queue_messages_max: usize,
+    queue_bytes_max: usize,
+    retained_bytes_max: usize,
+}
+
+impl State {
+    pub fn new(config: &Config) -> State {
+        State {
+            sessions: Table::with_hasher(Seeded(config.hash_seed)),
+            by_client: BTreeMap::new(),
+            tree: Tree::new(config.hash_seed),
+            retained: BTreeMap::new(),
+            retained_bytes: 0,
+            durable_subscriptions: 0,
+            next_sid: 1,
+            applied: 0,
+            stats: Stats::default(),
+            dirty: BTreeSet::new(),
+            found: Vec::new(),
+            queue_messages_max: config.queue_messages_max,
+            queue_bytes_max: config.queue_bytes_max,
+            retained_bytes_max: config.retained_bytes_max,
+        }
+    }
+
+    pub fn session(&mut self, sid: Sid) -> Option<&mut Session> {
+        self.sessions.get_mut(&sid)
+    }
+
+    /// Carries out one durable op. Deliveries are pushed to `out`; a replay ignores them.
+    pub fn apply(&mut self, op: &Op, out: &mut Vec<Delivery>) -> Outcome {
+        let mut outcome = Outcome::default();
+        match op {
+            Op::Start {
+                sid,
+                client_id,
+                fresh,
+                expiry_s,
+                will,
+            } => {
+                outcome.session_present = self.start(*sid, client_id, *fresh, true);
+                if let Some(session) = self.sessions.get_mut(sid) {
+                    session.expiry_s = *expiry_s;
+                    session.will.clone_from(will);
+                }
+            }
+            Op::End { sid } => self.end(*sid),
+            Op::Expiry { sid, expiry_s } => {
+                if let Some(session) = self.sessions.get_mut(sid) {
+                    session.expiry_s = *expiry_s;
+                    self.dirty.insert(Key::Session(*sid));
+                }
+            }
+            Op::WillGone { sid } => {
+                if let Some(session) = self.sessions.get_mut(sid) {
+                    session.will = None;
+                    self.dirty.insert(Key::Session(*sid));
+                }
+            }
+            Op::Subscribe {
+                sid,
+                identifier,
+                filters,
+            } => {
+                outcome.filters = self.subscribe(*sid, *identifier, filters);
+            }
+            Op::Unsubscribe { sid, filters } => {
+                outcome.filters = filters.iter().map(|f| self.unsubscribe(*sid, f)).collect();
+            }
+            Op::Publish { from, message } => {
+                if let Some((sid, id)) = from {
+                    self.arrived(*sid, *id);
+                }
+                if let Some(message) = message {
+                    self.accept(message, out);
+                }
+            }
+            Op::Release { sid, id } => self.release(*sid, *id),
+            Op::Enqueue {
+                sid,
+                qos,
+                identifiers,
+                message,
+            } => {
+                self.enqueue(*sid, message, *qos, true, identifiers.clone());
+                out.push(Delivery::grown(*sid));
+            }
+            Op::Done { sid, id } => self.done(*sid, *id),
+            Op::Received { sid, id } => self.received(*sid, *id),
+        }
+        outcome
+    }
+
+    /// Takes the client's session up, or makes it. True if it was there.
+    pub fn start(&mut self, sid: Sid, client_id: &Arc<str>, fresh: bool, durable: bool) -> bool {
+        let old = self.by_client.get(client_id).copied();
+        if let Some(old) = old.filter(|old| fresh || *old != sid) {
+            self.end(old);
+        }
+        let present = self.sessions.contains_key(&sid);
+        if !present {
+            self.sessions
+                .insert(sid, Session::new(client_id.clone(), durable));
+            self.by_client.insert(client_id.clone(), sid);
+            self.next_sid = self.next_sid.max(sid.0 + 1);
+        }
+        if durable {
+            self.dirty.insert(Key::Session(sid));
+        }
+        present
+    }
+
+    pub fn end(&mut self, sid: Sid) {
+        let Some(session) = self.sessions.remove(&sid) else {
+            return;
+        };
+        if self.by_client.get(&session.client_id) == Some(&sid) {
+            self.by_client.remove(&session.client_id);
+        }
+        for filter in session.subscriptions.keys() {
+            self.tree.remove(filter, sid);
+        }
+        self.stats.queued -= session.queue.entries.len() as u64;
+        if session.durable {
+            self.durable_subscriptions -= session.subscriptions.len();
+            self.dirty.insert(Key::Session(sid));
+            for filter in session.subscriptions.into_keys() {
+                self.dirty.insert(Key::Filter(sid, filter));
+            }
+            for seq in session.queue.entries.into_keys() {
+                self.row_gone(sid, seq, session.stored_seq);
+            }
+        }
+    }
+
+    pub fn subscribe(&mut self, sid: Sid, identifier: Option<u32>, new: &[Filter]) -> Vec<bool> {
+        let Some(session) = self.sessions.get_mut(&sid) else {
+            return vec![false; new.len()];
+        };
+        let mut fresh = Vec::with_capacity(new.len());
+        for filter in new {
+            let options = Options::new(filter, identifier);
+            let name: Arc<str> = filter.filter.as_str().into();
+            self.tree.insert(&name, sid, options);
+            if session.durable {
+                self.dirty.insert(Key::Filter(sid, name.clone()));
+            }
+            let is_new = session.subscriptions.insert(name, options).is_none();
+            if is_new && session.durable {
+                self.durable_subscriptions += 1;
+            }
+            fresh.push(is_new);
+        }
+        fresh
+    }
+
+    pub fn unsubscribe(&mut self, sid: Sid, filter: &str) -> bool {
+        let Some(session) = self.sessions.get_mut(&sid) else {
+            return false;
+        };
+        let Some((name, _)) = session.subscriptions.remove_entry(filter) else {
+            return false;
+        };
+        self.tree.remove(filter, sid);
+        if session.durable {
+            self.durable_subscriptions -= 1;
+            self.dirty.insert(Key::Filter(sid, name));
+        }
+        true
+    }
+
+    /// A QoS 2 publish is stored: from now on the id marks a duplicate [MQTT-4.3.3-10].
+    pub fn arrived(&mut self, sid: Sid, id: u16) {
+        if let Some(session) = self.sessions.get_mut(&sid) {
+            session.incoming.insert(id);
+            if session.durable {
+                self.dirty.insert(Key::Session(sid));
+            }
+        }
+    }
+
+    pub fn release(&mut self, sid: Sid, id: u16) {
+        if let Some(session) = self.sessions.get_mut(&sid) {
+            session.incoming.remove(&id);
+            if session.durable {
+                self.dirty.insert(Key::Session(sid));
+            }
+        }
+    }
+
+    /// Retains and, above QoS 0, queues a message that is in the log. QoS 0 was served before.
+    pub fn accept(&mut self, message: &Arc<Message>, out: &mut Vec<Delivery>) {
+        if message.publish.retain {
+            self.retain(message);
+        }
+        if message.publish.qos > QoS::AtMostOnce {
+            self.route(message, out);
+        }
+    }
+
+    /// A zero-length payload deletes [MQTT-3.3.1-6].
+    fn retain(&mut self, message: &Arc<Message>) {
+        let topic = &message.publish.topic;
+        let old = self.retained.get(topic).map_or(0, |m| m.bytes());
+        let new = if message.publish.payload.is_empty() {
+            0
+        } else {
+            message.bytes()
+        };
+        if new > 0 && self.retained_bytes - old + new > self.retained_bytes_max {
+            self.stats.retained_refused += 1;
+            return;
+        }
+        self.retained_bytes = self.retained_bytes - old + new;
+        if new == 0 {
+            self.retained.remove(topic);
+        } else {
+            self.retained.insert(topic.clone(), message.clone());
+        }
+        self.dirty.insert(Key::Retained(topic.clone()));
+    }
+
+    /// Finds who gets a message: once per session, at the highest QoS of its matching
+    /// subscriptions (section 3.3.5), never above that of the publish.
+    pub fn route(&mut self, message: &Arc<Message>, out: &mut Vec<Delivery>) {
+        let mut found = std::mem::take(&mut self.found);
+        found.clear();
+        self.tree.matches(&message.publish.topic, &mut found);
+        found.sort_unstable();
+        for group in found.chunk_by(|a, b| a.key == b.key) {
+            self.route_one(message, group, out);
+        }
+        self.found = found;
+    }
+
+    fn route_one(&mut self, message: &Arc<Message>, group: &[Match<Sid>], out: &mut Vec<Delivery>) {
+        let sid = group[0].key;
+        let Some(session) = self.sessions.get(&sid) else {
+            return;
+        };
+        let publish = &message.publish;
+        let own = session.client_id == publish.client_id;
+        let (mut qos, mut keep, mut identifiers) = (None, false, Vec::new());
+        for found in group {
+            let options = found.options;
+            if options.no_local() && own {
+                continue;
+            }
+            qos = qos.max(Some(options.qos()));
+            keep |= options.retain_as_published();
+            identifiers.extend(options.identifier());
+        }
+        let Some(qos) = qos.map(|q| q.min(publish.qos)) else {
+            return;
+        };
+        let retain = keep && publish.retain;
+        if qos == QoS::AtMostOnce {
+            if session.conn.is_some() {
+                let message = Some(message.clone());
+                out.push(Delivery {
+                    sid,
+                    message,
+                    retain,
+                    identifiers,
+                });
+            }
+        } else {
+            self.enqueue(sid, message, qos, retain, identifiers);
+            out.push(Delivery::grown(sid));
+        }
+    }
+
+    /// Queues at QoS 1 or 2. At the bound the oldest goes.
+    pub fn enqueue(
+        &mut self,
+        sid: Sid,
+        message: &Arc<Message>,
+        qos: QoS,
+        retain: bool,
+        identifiers: Vec<u32>,
+    ) {
+        let Some(session) = self.sessions.get_mut(&sid) else {
+            return;
+        };
+        let entry = Entry {
+            id: 0,
+            qos,
+            retain,
+            identifiers,
+            bytes: message.bytes(),
+            message: Some(message.clone()),
+            maybe_sent: false,
+            done: false,
+            received: false,
+        };
+        let Some(seq) = session.queue.push(entry) else {
+            self.stats.dropped_queued += 1;
+            return;
+        };
+        self.stats.queued += 1;
+        let (durable, stored) = (session.durable, session.stored_seq);
+        let mut gone = Vec::new();
+        while session.queue.entries.len() > self.queue_messages_max
+            || session.queue.bytes > self.queue_bytes_max
+        {
+            let Some(oldest) = session.queue.oldest() else {
+                break;
+            };
+            session.queue.remove(oldest);
+            gone.push(oldest);
+        }
+        self.stats.queued -= gone.len() as u64;
+        self.stats.dropped_queued += gone.len() as u64;
+        if durable {
+            self.dirty.insert(Key::Row(sid, seq));
+            self.dirty.insert(Key::Session(sid));
+            for seq in gone {
+                self.row_gone(sid, seq, stored);
+            }
+        }
+    }
+
+    /// The subscriber has it.
+    pub fn done(&mut self, sid: Sid, id: u16) {
+        let Some(session) = self.sessions.get_mut(&sid) else {
+            return;
+        };
+        let Some(seq) = session.queue.seq(id) else {
+            return;
+        };
+        session.queue.remove(seq);
+        self.stats.queued -= 1;
+        if session.durable {
+            let stored = session.stored_seq;
+            self.row_gone(sid, seq, stored);
+        }
+    }
+
+    /// PUBREC: the payload is not needed any more [MQTT-4.3.3-5].
+    pub fn received(&mut self, sid: Sid, id: u16) {
+        let Some(session) = self.sessions.get_mut(&sid) else {
+            return;
+        };
+        let Some((seq, entry)) = session.queue.by_id(id) else {
+            return;
+        };
+        entry.message = None;
+        entry.received = false;
+        let bytes = std::mem::take(&mut entry.bytes);
+        session.queue.bytes -= bytes;
+        if session.durable {
+            self.dirty.insert(Key::Row(sid, seq));
+        }
+    }
+
+    /// The next retained message after topic `after` that matches a valid filter. Looks at
+    /// `budget` topics at most and says in it what is left.
+    pub fn next_retained(&self, filter: &str, after: Option<&str>, budget: &mut usize) -> Scan {
+        // Up to the first wildcard all that match begin alike ("a/#" matches "a" too).
+        let wildcard = filter.find(['+', '#']);
+        let prefix = filter[..wildcard.unwrap_or(filter.len())].trim_end_matches('/');
+        let from = match after {
+            Some(after) => Bound::Excluded(after),
+            None => Bound::Included(prefix),
+        };
+        for (topic, message) in self.retained.range::<str, _>((from, Bound::Unbounded)) {
+            if !topic.starts_with(prefix) {
+                break;
+            }
+            if *budget == 0 {
+                return Scan::Later;
+            }
+            *budget -= 1;
+            if topic::matches(filter, topic) {
+                return Scan::Found(message.clone());
+            }
+        }
+        Scan::End
+    }
+
+    /// Whether a durable session gets this topic above QoS 0.
+    pub fn durable_match(&mut self, topic: &str) -> bool {
+        if self.durable_subscriptions == 0 {
+            return false;
+        }
+        let mut found = std::mem::take(&mut self.found);
+        found.clear();
+        self.tree.matches(topic, &mut found);
+        let any = found.iter().any(|m| {
+            m.options.qos() > QoS::AtMostOnce
+                && self.sessions.get(&m.key).is_some_and(|s| s.durable)
+        });
+        self.found = found;
+        any
+    }
+}
+
+impl Delivery {
+    pub fn grown(sid: Sid) -> Delivery {
+        Delivery {
+            sid,
+            message: None,
+            retain: false,
+            identifiers: Vec::new(),
+        }
+    }
 }

@@ -1,0 +1,210 @@
+//! Ends: of connections, of sessions, and the wills that follow.
+
+use super::Broker;
+use super::journal::Reply;
+use super::timers::Timer;
+use crate::codec;
+use crate::state::op::Op;
+use crate::state::session::Sid;
+use crate::{CloseReason, ConnId, Effect, Publish};
+
+impl Broker {
+    /// Ends a connection from this side: DISCONNECT on v5 (reason 0: none), then close. The will
+    /// goes out.
+    pub(super) fn close(&mut self, id: ConnId, reason: u8, why: CloseReason) {
+        let Some(conn) = self.conns.get_mut(&id) else {
+            return;
+        };
+        if conn.ready() && reason != 0 {
+            codec::disconnect(conn.version, reason, &mut conn.output);
+        }
+        self.flush(id);
+        self.effects.push(Effect::Close {
+            conn: id,
+            reason: why,
+        });
+        self.drop_conn(id, true);
+    }
+
+    /// DISCONNECT from the client. Only reason 0 takes the will back [MQTT-3.14.4-3].
+    pub(super) fn disconnected(&mut self, id: ConnId, reason: u8, expiry_s: Option<u32>) {
+        let Some(conn) = self.conns.get(&id) else {
+            return;
+        };
+        let sid = conn.sid;
+        if let Some(session) = self.state.session(sid) {
+            let max = self.config.session_expiry_max_s;
+            match expiry_s.map(|s| s.min(max)) {
+                // It was 0 and may not be set now [MQTT-3.14.2-2].
+                Some(s) if s > 0 && session.expiry_s == 0 => {
+                    let why = CloseReason::Protocol("a session expiry that was 0 at CONNECT");
+                    return self.close(id, 0x82, why);
+                }
+                Some(s) if session.durable && s != session.expiry_s => {
+                    session.expiry_s = s;
+                    self.loose.push(Op::Expiry { sid, expiry_s: s });
+                }
+                _ => {}
+            }
+        }
+        self.flush(id);
+        self.effects.push(Effect::Close {
+            conn: id,
+            reason: CloseReason::Disconnected,
+        });
+        self.drop_conn(id, reason != 0);
+    }
+
+    /// Forgets a connection; its session ends or sleeps.
+    pub(super) fn drop_conn(&mut self, id: ConnId, will: bool) {
+        let Some(conn) = self.conns.remove(&id) else {
+            return;
+        };
+        if self.owners.get(&conn.client_id) == Some(&id) {
+            self.owners.remove(&conn.client_id);
+        }
+        let Some(session) = self.state.session(conn.sid) else {
+            return;
+        };
+        if session.conn != Some(id) {
+            return;
+        }
+        for (_, entry) in session.queue.entries.range_mut(..conn.cursor) {
+            entry.maybe_sent = true;
+        }
+        self.lose_session(conn.sid, will);
+    }
+
+    /// A session has no connection any more.
+    pub(super) fn lose_session(&mut self, sid: Sid, will: bool) {
+        let now = self.now_ms;
+        let Some(session) = self.state.session(sid) else {
+            return;
+        };
+        session.conn = None;
+        if !will && session.will.take().is_some() && session.durable {
+            self.loose.push(Op::WillGone { sid });
+        }
+        let expiry_s = session.expiry_s;
+        if !session.durable || expiry_s == 0 {
+            self.will_due(sid);
+            return self.end_session(sid);
+        }
+        if expiry_s != u32::MAX {
+            let at = now + u64::from(expiry_s) * 1000;
+            session.expires_at_ms = Some(at);
+            self.timers.insert((at, Timer::Expiry(sid)));
+        }
+        if let Some(delay_s) = session.will.as_ref().map(|w| w.delay_s) {
+            let at = now + u64::from(delay_s) * 1000;
+            session.will_at_ms = Some(at);
+            if delay_s == 0 {
+                self.will_due(sid);
+            } else {
+                self.set_timer(at, Timer::Will(sid));
+            }
+        }
+        self.make_room();
+    }
+
+    pub(super) fn will_timer(&mut self, sid: Sid) {
+        let now = self.now_ms;
+        let session = self.state.session(sid);
+        if session.is_some_and(|s| s.conn.is_none() && s.will_at_ms.is_some_and(|at| at <= now)) {
+            self.will_due(sid);
+        }
+    }
+
+    /// Publishes a session's will, if it has one. Its end and the message are one frame.
+    pub(super) fn will_due(&mut self, sid: Sid) {
+        let Some(session) = self.state.session(sid) else {
+            return;
+        };
+        session.will_at_ms = None;
+        let Some(will) = session.will.take() else {
+            return;
+        };
+        let gone = if session.durable {
+            vec![Op::WillGone { sid }]
+        } else {
+            Vec::new()
+        };
+        let publish = Publish {
+            topic: will.topic.into(),
+            payload: will.payload,
+            qos: will.qos,
+            retain: will.retain,
+            dup: false,
+            properties: will.properties,
+            client_id: session.client_id.clone(),
+        };
+        self.state.stats.wills += 1;
+        self.post(publish, None, gone, Reply::Nobody);
+    }
+
+    /// Ends a session. A durable one is gone for clients at once, and for the state when its frame
+    /// is durable.
+    pub(super) fn end_session(&mut self, sid: Sid) {
+        let Some(session) = self.state.sessions.get(&sid) else {
+            return;
+        };
+        if !session.durable {
+            return self.state.end(sid);
+        }
+        let client_id = session.client_id.clone();
+        if self.state.by_client.get(&client_id) == Some(&sid) {
+            self.state.by_client.remove(&client_id);
+        }
+        // What the session changed in this step comes before its end.
+        self.append_loose();
+        self.append(vec![Op::End { sid }], None, Reply::Nobody);
+    }
+
+    /// Above the bound the sleeping session that expires first ends.
+    fn make_room(&mut self) {
+        if self.state.by_client.len() <= self.config.sessions_max {
+            return;
+        }
+        let sleeping =
+            self.state.sessions.iter().filter(|(_, s)| {
+                s.conn.is_none() && self.state.by_client.contains_key(&s.client_id)
+            });
+        let first = sleeping.min_by_key(|(sid, s)| (s.expires_at_ms.unwrap_or(u64::MAX), **sid));
+        if let Some(sid) = first.map(|(sid, _)| *sid) {
+            self.will_due(sid);
+            self.end_session(sid);
+        }
+    }
+
+    pub(super) fn shutdown(&mut self) {
+        let mut all: Vec<ConnId> = self.conns.keys().copied().collect();
+        all.sort_unstable();
+        for id in all {
+            self.close(id, 0x8b, CloseReason::Shutdown);
+        }
+    }
+
+    /// Every connection is lost: sessions begin to expire, wills to wait.
+    pub(super) fn after_restart(&mut self) {
+        let sleeping: Vec<Sid> = self.state.by_client.values().copied().collect();
+        let now = self.now_ms;
+        for sid in sleeping {
+            let Some(session) = self.state.session(sid) else {
+                continue;
+            };
+            if session.expiry_s != u32::MAX {
+                let at = now + u64::from(session.expiry_s) * 1000;
+                session.expires_at_ms = Some(at);
+                self.timers.insert((at, Timer::Expiry(sid)));
+            }
+            let Some(session) = self.state.session(sid) else {
+                continue;
+            };
+            if let Some(will) = &session.will {
+                let at = now + u64::from(will.delay_s) * 1000;
+                session.will_at_ms = Some(at);
+                self.timers.insert((at, Timer::Will(sid)));
+            }
+        }
+    }
+}

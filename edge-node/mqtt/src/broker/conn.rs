@@ -1,0 +1,152 @@
+//! One connection.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+
+use crate::ConnInfo;
+use crate::codec::{Connect, PublishIn, Version};
+use crate::limits;
+use crate::state::Delivery;
+use crate::state::session::Sid;
+
+/// How far it is.
+#[derive(Debug)]
+pub(super) enum Stage {
+    /// CONNECT has not come.
+    New,
+    /// The shell checks the login.
+    Authenticating(Box<Connect>),
+    /// The session's frame is not durable yet.
+    Connecting,
+    Ready,
+}
+
+/// A new subscription that is to get the retained messages it matches, from `after` on.
+#[derive(Debug)]
+pub(super) struct Retained {
+    pub filter: String,
+    pub qos: crate::QoS,
+    pub identifiers: Vec<u32>,
+    pub after: Option<Arc<str>>,
+}
+
+#[derive(Debug)]
+pub(super) struct Conn {
+    pub info: ConnInfo,
+    pub stage: Stage,
+    pub version: Version,
+    pub sid: Sid,
+    pub client_id: Arc<str>,
+    pub username: Option<String>,
+    /// Bytes read and not yet decoded.
+    pub input: BytesMut,
+    /// Bytes encoded in this step.
+    pub output: BytesMut,
+    /// Bytes handed to the shell and not reported written.
+    pub unwritten: usize,
+    /// 1.5 times the keep-alive; 0: none.
+    pub silence_ms: u64,
+    pub heard_ms: u64,
+    /// The shell was told to stop reading.
+    pub paused: bool,
+    /// Nothing more is decoded before this frame of ours is durable (a subscription's or the
+    /// session's), so that packets take effect in order.
+    pub waiting: bool,
+    /// Appends under way, and their bytes.
+    pub appends: usize,
+    pub append_bytes: usize,
+    /// QoS 1 publishes not acknowledged.
+    pub qos1_open: usize,
+    /// The client's limits.
+    pub window: u16,
+    pub packet_bytes_max: usize,
+    pub aliases: BTreeMap<u16, Arc<str>>,
+    /// The last topic published to, so that its name is not made again.
+    pub last_topic: Option<Arc<str>>,
+    /// Publishes to the client that wait for PUBACK or PUBCOMP, and the next of its queue to send.
+    pub inflight: usize,
+    pub cursor: u64,
+    /// QoS 0 deliveries that wait for the socket.
+    pub backlog: VecDeque<Delivery>,
+    pub backlog_bytes: usize,
+    pub retained: VecDeque<Retained>,
+    pub enqueues: usize,
+    /// v3.1.1 publishes that the log refused, offered again later.
+    pub held: VecDeque<PublishIn>,
+    /// In the list of connections to look after at the end of the step.
+    pub touched: bool,
+}
+
+impl Conn {
+    pub fn new(info: ConnInfo, now_ms: u64) -> Conn {
+        Conn {
+            info,
+            stage: Stage::New,
+            version: Version::V3,
+            sid: Sid(0),
+            client_id: "".into(),
+            username: None,
+            input: BytesMut::new(),
+            output: BytesMut::new(),
+            unwritten: 0,
+            silence_ms: 0,
+            heard_ms: now_ms,
+            paused: false,
+            waiting: false,
+            appends: 0,
+            append_bytes: 0,
+            qos1_open: 0,
+            window: 0,
+            packet_bytes_max: usize::MAX,
+            aliases: BTreeMap::new(),
+            last_topic: None,
+            inflight: 0,
+            cursor: 0,
+            backlog: VecDeque::new(),
+            backlog_bytes: 0,
+            retained: VecDeque::new(),
+            enqueues: 0,
+            held: VecDeque::new(),
+            touched: false,
+        }
+    }
+
+    pub fn ready(&self) -> bool {
+        matches!(self.stage, Stage::Ready)
+    }
+
+    /// Whether more of its input may be worked on.
+    pub fn may_read(&self) -> bool {
+        let over = |n: usize, max: usize| if self.paused { n > max / 2 } else { n >= max };
+        !(self.waiting
+            || matches!(self.stage, Stage::Authenticating(_) | Stage::Connecting)
+            || over(self.appends, limits::APPEND_MESSAGES_MAX)
+            || over(self.append_bytes, limits::APPEND_BYTES_MAX)
+            || over(self.unsent(), limits::UNWRITTEN_BYTES_MAX)
+            || !self.retained.is_empty()
+            || !self.held.is_empty())
+    }
+
+    pub fn unsent(&self) -> usize {
+        self.unwritten + self.output.len()
+    }
+
+    /// Whether publishes may be written to it now.
+    pub fn may_send(&self) -> bool {
+        self.unsent() < limits::UNWRITTEN_BYTES_MAX
+    }
+
+    /// The topic's name as a shared string.
+    pub fn topic(&mut self, bytes: &Bytes) -> Option<Arc<str>> {
+        if let Some(last) = &self.last_topic {
+            if last.as_bytes() == bytes.as_ref() {
+                return Some(last.clone());
+            }
+        }
+        let name: Arc<str> = std::str::from_utf8(bytes).ok()?.into();
+        self.last_topic = Some(name.clone());
+        Some(name)
+    }
+}

@@ -1,0 +1,278 @@
+//! From CONNECT to CONNACK.
+
+use std::sync::Arc;
+
+use super::Broker;
+use super::conn::{Conn, Stage};
+use super::journal::Reply;
+use super::timers::Timer;
+use crate::codec::{self, ConnAck, Connect, Version, Will};
+use crate::limits;
+use crate::state::op::Op;
+use crate::state::session::Sid;
+use crate::{CloseReason, ConnId, ConnInfo, Effect, Login, topic};
+
+/// A CONNECT that is accepted, perhaps once its session's frame is durable.
+#[derive(Debug)]
+pub(super) struct Accepted {
+    pub version: Version,
+    pub sid: Sid,
+    pub client_id: Arc<str>,
+    assigned: bool,
+    durable: bool,
+    will: Option<Will>,
+    username: Option<String>,
+    asked_expiry_s: u32,
+    expiry_s: u32,
+    keep_alive_s: u16,
+    window: u16,
+    packet_bytes_max: usize,
+}
+
+impl Broker {
+    pub(super) fn opened(&mut self, id: ConnId, info: ConnInfo) {
+        let max = self.config.connections_max;
+        // Some room above the limit, so that a client can be told why it is refused.
+        if self.conns.len() >= max + max / 8 + 16 {
+            let reason = CloseReason::Quota("connections");
+            self.effects.push(Effect::Close { conn: id, reason });
+            return;
+        }
+        self.conns.insert(id, Conn::new(info, self.now_ms));
+        self.set_timer(self.now_ms + limits::CONNECT_TIMEOUT_MS, Timer::Silence(id));
+    }
+
+    pub(super) fn connect(&mut self, id: ConnId, connect: Box<Connect>) {
+        let version = connect.version;
+        let full = self.conns.len() > self.config.connections_max;
+        let Some(conn) = self.conns.get_mut(&id) else {
+            return;
+        };
+        conn.version = version;
+        if full {
+            return self.refuse(id, version, 0x97);
+        }
+        if connect.auth_method.is_some() {
+            return self.refuse(id, version, 0x8c);
+        }
+        // [MQTT-3.1.3-8]: 3.1.1 without an id must ask for a clean session.
+        if connect.client_id.is_empty() && version == Version::V3 && !connect.clean_start {
+            return self.refuse(id, version, 0x85);
+        }
+        if connect
+            .will
+            .as_ref()
+            .is_some_and(|w| topic::check_name(&w.topic).is_err())
+        {
+            return self.refuse(id, version, 0x90);
+        }
+        if self.config.authenticate {
+            let login = Login {
+                client_id: connect.client_id.clone(),
+                username: connect.username.clone(),
+                password: connect.password.clone(),
+            };
+            let info = conn.info.clone();
+            conn.stage = Stage::Authenticating(connect);
+            self.effects.push(Effect::Authenticate {
+                conn: id,
+                info,
+                login,
+            });
+            return;
+        }
+        self.accept(id, connect);
+    }
+
+    pub(super) fn authenticated(&mut self, id: ConnId, accepted: bool) {
+        let Some(conn) = self.conns.get_mut(&id) else {
+            return;
+        };
+        match std::mem::replace(&mut conn.stage, Stage::Connecting) {
+            Stage::Authenticating(connect) if accepted => self.accept(id, connect),
+            Stage::Authenticating(connect) => self.refuse(id, connect.version, 0x86),
+            other => conn.stage = other,
+        }
+    }
+
+    pub(super) fn refuse(&mut self, id: ConnId, version: Version, reason: u8) {
+        self.state.stats.connects_refused += 1;
+        if let Some(conn) = self.conns.get_mut(&id) {
+            let ack = ConnAck {
+                reason,
+                ..ConnAck::default()
+            };
+            codec::connack(version, &ack, &mut conn.output);
+            self.close(id, 0, CloseReason::ConnectRefused(reason));
+        }
+    }
+
+    /// A level that is neither 4 nor 5 [MQTT-3.1.2-2]; above 5 the answer has 5.0's form.
+    pub(super) fn refuse_version(&mut self, id: ConnId, level: u8) {
+        let version = if level > 5 { Version::V5 } else { Version::V3 };
+        self.refuse(id, version, 0x84);
+    }
+
+    /// The login is good: takes over, and starts or resumes the session.
+    fn accept(&mut self, id: ConnId, connect: Box<Connect>) {
+        let assigned = connect.client_id.is_empty();
+        let client_id: Arc<str> = if assigned {
+            self.assign()
+        } else {
+            connect.client_id.as_str().into()
+        };
+        let Some(conn) = self.conns.get_mut(&id) else {
+            return;
+        };
+        conn.client_id = client_id.clone();
+        conn.username.clone_from(&connect.username);
+        let conn = &self.conns[&id];
+        if connect
+            .will
+            .as_ref()
+            .is_some_and(|w| !self.may_publish(conn, &w.topic))
+        {
+            return self.refuse(id, connect.version, 0x87);
+        }
+        if let Some(other) = self.owners.insert(client_id.clone(), id) {
+            self.state.stats.taken_over += 1;
+            self.close(other, 0x8e, CloseReason::TakenOver);
+            self.owners.insert(client_id.clone(), id);
+        }
+        let asked_expiry_s = match connect.version {
+            Version::V3 if connect.clean_start => 0,
+            Version::V3 => u32::MAX,
+            Version::V5 => connect.session_expiry_s.unwrap_or(0),
+        };
+        let accepted = Accepted {
+            version: connect.version,
+            sid: Sid(0),
+            client_id,
+            assigned,
+            durable: false,
+            will: connect.will,
+            username: connect.username,
+            asked_expiry_s,
+            expiry_s: asked_expiry_s.min(self.config.session_expiry_max_s),
+            keep_alive_s: connect.keep_alive_s,
+            window: connect
+                .receive_maximum
+                .unwrap_or(u16::MAX)
+                .min(self.config.inflight_max),
+            packet_bytes_max: connect.packet_bytes_max.map_or(usize::MAX, |m| m as usize),
+        };
+        self.start_session(id, accepted, connect.clean_start);
+    }
+
+    fn assign(&mut self) -> Arc<str> {
+        self.assigned += 1;
+        let Self {
+            config, assigned, ..
+        } = self;
+        format!(
+            "{}{:x}-{assigned}",
+            config.assigned_id_prefix, config.assigned_id_seed
+        )
+        .into()
+    }
+
+    fn start_session(&mut self, id: ConnId, mut a: Accepted, clean: bool) {
+        let old = self.state.by_client.get(&a.client_id).copied();
+        if let Some(old) = old.filter(|_| clean) {
+            // A will that still waits goes out when its session ends (3.1.3.2.2).
+            self.will_due(old);
+        }
+        let resumed = old.filter(|_| !clean);
+        a.sid = resumed.unwrap_or(Sid(self.state.next_sid));
+        a.durable = resumed.is_some() || a.expiry_s > 0;
+        let mut ops = Vec::new();
+        let unchanged = resumed
+            .and_then(|sid| self.state.sessions.get(&sid))
+            .is_some_and(|s| s.expiry_s == a.expiry_s && s.will == a.will);
+        if a.durable && !unchanged {
+            ops.push(Op::Start {
+                sid: a.sid,
+                client_id: a.client_id.clone(),
+                fresh: resumed.is_none(),
+                expiry_s: a.expiry_s,
+                will: a.will.clone(),
+            });
+        } else if let Some(old) = old.filter(|_| !a.durable) {
+            ops.push(Op::End { sid: old });
+        }
+        if resumed.is_none() {
+            self.state.next_sid += 1;
+        }
+        if ops.is_empty() {
+            return self.accepted(id, a, resumed.is_some());
+        }
+        if let Some(conn) = self.conns.get_mut(&id) {
+            conn.stage = Stage::Connecting;
+        }
+        self.append(
+            ops,
+            None,
+            Reply::Connect {
+                conn: id,
+                accepted: Box::new(a),
+            },
+        );
+    }
+
+    /// The session is there; says so.
+    pub(super) fn accepted(&mut self, id: ConnId, a: Accepted, session_present: bool) {
+        if !self.conns.contains_key(&id) {
+            // It went away meanwhile; if nobody took the session over, it sleeps.
+            let taken = self
+                .state
+                .sessions
+                .get(&a.sid)
+                .is_none_or(|s| s.conn.is_some());
+            if !taken {
+                self.lose_session(a.sid, false);
+            }
+            return;
+        }
+        if !a.durable {
+            self.state.start(a.sid, &a.client_id, true, false);
+            if let Some(session) = self.state.session(a.sid) {
+                session.will.clone_from(&a.will);
+            }
+        }
+        if let Some(session) = self.state.session(a.sid) {
+            session.conn = Some(id);
+            session.expires_at_ms = None;
+            session.will_at_ms = None;
+        }
+        self.state.stats.connects += 1;
+        let max = self.config.keep_alive_max_s;
+        let lower =
+            a.version == Version::V5 && max > 0 && (a.keep_alive_s == 0 || a.keep_alive_s > max);
+        let keep_alive_s = if lower { max } else { a.keep_alive_s };
+        let ack = ConnAck {
+            session_present,
+            reason: 0,
+            session_expiry_s: (a.expiry_s != a.asked_expiry_s).then_some(a.expiry_s),
+            receive_maximum: self.config.receive_maximum,
+            assigned_client_id: a.assigned.then(|| a.client_id.to_string()),
+            keep_alive_s: lower.then_some(max),
+        };
+        let Some(conn) = self.conns.get_mut(&id) else {
+            return;
+        };
+        codec::connack(a.version, &ack, &mut conn.output);
+        conn.stage = Stage::Ready;
+        conn.sid = a.sid;
+        conn.client_id = a.client_id;
+        conn.username = a.username;
+        conn.window = a.window;
+        conn.packet_bytes_max = a.packet_bytes_max;
+        conn.silence_ms = u64::from(keep_alive_s) * 1500;
+        conn.heard_ms = self.now_ms;
+        if conn.silence_ms > 0 {
+            let due = self.now_ms + conn.silence_ms;
+            self.set_timer(due, Timer::Silence(id));
+        }
+        self.touch(id);
+    }
+}

@@ -1,0 +1,222 @@
+//! Publishes from clients, and the second half of their QoS 2 handshake.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::Broker;
+use super::journal::{From, Reply};
+use crate::codec::{Ack, PublishIn, Version};
+use crate::limits::{COPY_BYTES_MAX, TOPIC_ALIAS_MAXIMUM};
+use crate::state::op::Op;
+use crate::state::session::Message;
+use crate::{CloseReason, ConnId, Publish, QoS, topic};
+
+/// What a publish is answered with when it is not taken.
+enum Refused {
+    /// The connection ends, on v5 with this reason.
+    Close(u8, CloseReason),
+    /// A PUBACK or PUBREC with this reason on v5; 3.1.1 has none, and is closed [MQTT-3.3.5-2].
+    Reason(u8, CloseReason),
+    /// It is a QoS 2 publish that was stored before [MQTT-4.3.3-10].
+    Stored,
+    /// The same, but not stored yet: its PUBREC follows.
+    Arriving,
+}
+
+impl Broker {
+    pub(super) fn publish(&mut self, id: ConnId, packet: PublishIn) {
+        match self.check_publish(id, &packet) {
+            Ok(topic) => self.take_publish(id, packet, topic),
+            Err(Refused::Close(reason, why)) => self.close(id, reason, why),
+            Err(Refused::Reason(reason, why)) => {
+                let version = self.conns.get(&id).map(|c| c.version);
+                let kind = match packet.qos {
+                    QoS::AtMostOnce => return,
+                    QoS::AtLeastOnce => Ack::PubAck,
+                    QoS::ExactlyOnce => Ack::PubRec,
+                };
+                match version {
+                    Some(Version::V5) => self.send_ack(id, kind, packet.id, reason),
+                    _ => self.close(id, reason, why),
+                }
+            }
+            Err(Refused::Stored) => {
+                self.state.stats.publish_duplicates += 1;
+                self.send_ack(id, Ack::PubRec, packet.id, 0);
+            }
+            Err(Refused::Arriving) => self.state.stats.publish_duplicates += 1,
+        }
+    }
+
+    fn check_publish(&mut self, id: ConnId, packet: &PublishIn) -> Result<Arc<str>, Refused> {
+        let closed = || Refused::Close(0, CloseReason::Disconnected);
+        let receive_maximum = usize::from(self.config.receive_maximum);
+        let topic = self.publish_topic(id, packet)?;
+        let conn = self.conns.get(&id).ok_or_else(closed)?;
+        if packet.qos > QoS::AtMostOnce {
+            let session = self.state.sessions.get_mut(&conn.sid).ok_or_else(closed)?;
+            if packet.qos == QoS::ExactlyOnce {
+                if session.incoming.contains(&packet.id) {
+                    return Err(Refused::Stored);
+                }
+                if let Some(asker) = session.arriving.get_mut(&packet.id) {
+                    *asker = id;
+                    return Err(Refused::Arriving);
+                }
+            }
+            let open = conn.qos1_open + session.incoming.len() + session.arriving.len();
+            if conn.version == Version::V5 && open >= receive_maximum {
+                let why = CloseReason::Quota("receive maximum");
+                return Err(Refused::Close(0x93, why));
+            }
+        }
+        if !self.may_publish(conn, &topic) {
+            return Err(Refused::Reason(0x87, CloseReason::NotAuthorised));
+        }
+        Ok(topic)
+    }
+
+    /// The topic's name, an alias resolved (section 3.3.2.3.4).
+    fn publish_topic(&mut self, id: ConnId, packet: &PublishIn) -> Result<Arc<str>, Refused> {
+        let bad = |reason, what| Refused::Close(reason, CloseReason::Protocol(what));
+        let conn = self
+            .conns
+            .get_mut(&id)
+            .ok_or(Refused::Close(0, CloseReason::Disconnected))?;
+        if packet
+            .alias
+            .is_some_and(|a| a == 0 || a > TOPIC_ALIAS_MAXIMUM)
+        {
+            return Err(bad(0x94, "a topic alias above the maximum"));
+        }
+        if packet.topic.is_empty() {
+            let alias = packet.alias.ok_or(bad(0x82, "a publish without a topic"))?;
+            return conn
+                .aliases
+                .get(&alias)
+                .cloned()
+                .ok_or(bad(0x82, "an unknown topic alias"));
+        }
+        let topic = conn
+            .topic(&packet.topic)
+            .ok_or(bad(0x90, "the topic is not UTF-8"))?;
+        if topic::check_name(&topic).is_err() {
+            conn.last_topic = None;
+            return Err(bad(0x90, "the topic name is not valid"));
+        }
+        if let Some(alias) = packet.alias {
+            conn.aliases.insert(alias, topic.clone());
+        }
+        Ok(topic)
+    }
+
+    fn take_publish(&mut self, id: ConnId, packet: PublishIn, topic: Arc<str>) {
+        let Some(conn) = self.conns.get_mut(&id) else {
+            return;
+        };
+        let from = From {
+            conn: id,
+            sid: conn.sid,
+            id: packet.id,
+            qos: packet.qos,
+        };
+        let again = (conn.version == Version::V3 && packet.qos > QoS::AtMostOnce)
+            .then(|| Box::new(packet.clone()));
+        let client_id = conn.client_id.clone();
+        let bytes = topic.len() + packet.payload.len();
+        conn.appends += 1;
+        conn.append_bytes += bytes;
+        let mut op_from = None;
+        match packet.qos {
+            QoS::AtMostOnce => {}
+            QoS::AtLeastOnce => conn.qos1_open += 1,
+            QoS::ExactlyOnce => {
+                if let Some(session) = self.state.session(from.sid) {
+                    session.arriving.insert(packet.id, id);
+                    op_from = session.durable.then_some((from.sid, packet.id));
+                }
+            }
+        }
+        let publish = Publish {
+            topic,
+            payload: packet.payload,
+            qos: packet.qos,
+            retain: packet.retain,
+            dup: packet.dup,
+            properties: packet.properties,
+            client_id,
+        };
+        self.post(
+            publish,
+            op_from,
+            Vec::new(),
+            Reply::Publish { from, bytes, again },
+        );
+    }
+
+    /// A message enters: QoS 0 is served at once, the rest when it is durable.
+    pub(super) fn post(
+        &mut self,
+        mut publish: Publish,
+        from: Option<(crate::state::session::Sid, u16)>,
+        more: Vec<Op>,
+        reply: Reply,
+    ) {
+        let kept = publish.retain || publish.qos > QoS::AtMostOnce;
+        if kept && publish.payload.len() <= COPY_BYTES_MAX {
+            publish.payload = Bytes::copy_from_slice(&publish.payload);
+        }
+        self.state.stats.published[publish.qos as usize] += 1;
+        let expiry = publish.properties.as_ref().and_then(|p| p.message_expiry_s);
+        let expires_at_ms = expiry.map(|s| self.now_ms + u64::from(s) * 1000);
+        let message = Arc::new(Message {
+            publish,
+            expires_at_ms,
+        });
+        if message.publish.qos == QoS::AtMostOnce {
+            let mut out = std::mem::take(&mut self.deliveries);
+            self.state.route(&message, &mut out);
+            self.deliver(&mut out);
+            self.deliveries = out;
+        }
+        let carried = self.op_message(&message);
+        let mut ops = more;
+        if from.is_some() || carried.is_some() {
+            ops.insert(
+                0,
+                Op::Publish {
+                    from,
+                    message: carried,
+                },
+            );
+        }
+        self.append(ops, Some(message), reply);
+    }
+
+    /// PUBREL: PUBCOMP says that the id may be used again, so it waits until that is durable.
+    pub(super) fn pubrel(&mut self, id: ConnId, packet: u16) {
+        let Some(conn) = self.conns.get(&id) else {
+            return;
+        };
+        let sid = conn.sid;
+        let Some(session) = self.state.session(sid) else {
+            return;
+        };
+        let known = session.incoming.contains(&packet);
+        if session.durable && known {
+            let op = Op::Release { sid, id: packet };
+            self.append(
+                vec![op],
+                None,
+                Reply::PubComp {
+                    conn: id,
+                    id: packet,
+                },
+            );
+            return;
+        }
+        self.state.release(sid, packet);
+        self.send_ack(id, Ack::PubComp, packet, if known { 0 } else { 0x92 });
+    }
+}

@@ -1,0 +1,288 @@
+//! Frames on their way to the journal, and what follows when they are durable or refused.
+
+use std::sync::Arc;
+
+use super::Broker;
+use super::connect::Accepted;
+use super::subscribe::Granted;
+use crate::codec::{self, Ack, PublishIn, Version};
+use crate::state::op::{self, Op};
+use crate::state::session::{Message, Sid};
+use crate::state::{Delivery, Outcome};
+use crate::{Append, CloseReason, ConnId, Effect, Publish, QoS, Refusal, Token};
+
+/// Refused frames that nobody waits for, kept for another try; beyond, the oldest is forgotten
+/// (a subscriber's acknowledgement: it gets the message again after a restart; a will).
+const RETRY_MAX: usize = 4096;
+
+#[derive(Debug)]
+pub(super) struct Pending {
+    pub token: Token,
+    pub ops: Vec<Op>,
+    pub message: Option<Arc<Message>>,
+    pub reply: Reply,
+}
+
+/// Whose publish it is. `id` 0: QoS 0.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct From {
+    pub conn: ConnId,
+    pub sid: Sid,
+    pub id: u16,
+    pub qos: QoS,
+}
+
+/// What is to be said, and to whom, once the frame is durable.
+#[derive(Debug)]
+pub(super) enum Reply {
+    Nobody,
+    /// A publish of this connection. `again`: the packet, for v3.1.1, which cannot be refused.
+    Publish {
+        from: From,
+        bytes: usize,
+        again: Option<Box<PublishIn>>,
+    },
+    Connect {
+        conn: ConnId,
+        accepted: Box<Accepted>,
+    },
+    Subscribe {
+        conn: ConnId,
+        granted: Box<Granted>,
+    },
+    Unsubscribe {
+        conn: ConnId,
+        id: u16,
+        reasons: Vec<u8>,
+    },
+    PubComp {
+        conn: ConnId,
+        id: u16,
+    },
+    PubRel {
+        sid: Sid,
+        id: u16,
+    },
+    Enqueue {
+        conn: ConnId,
+    },
+}
+
+impl Broker {
+    pub(super) fn append(&mut self, ops: Vec<Op>, message: Option<Arc<Message>>, reply: Reply) {
+        let token = Token(self.next_token);
+        self.next_token += 1;
+        let op = if ops.is_empty() {
+            Vec::new()
+        } else {
+            op::encode(token.0, &ops)
+        };
+        let publish: Option<Publish> = message.as_ref().map(|m| m.publish.clone());
+        self.effects
+            .push(Effect::Append(Append { token, publish, op }));
+        self.pending.push_back(Pending {
+            token,
+            ops,
+            message,
+            reply,
+        });
+    }
+
+    pub(super) fn append_loose(&mut self) {
+        if !self.loose.is_empty() {
+            let ops = std::mem::take(&mut self.loose);
+            self.append(ops, None, Reply::Nobody);
+        }
+    }
+
+    pub(super) fn durable(&mut self, token: Token) {
+        while self.pending.front().is_some_and(|p| p.token <= token) {
+            let Some(frame) = self.pending.pop_front() else {
+                return;
+            };
+            self.apply(frame);
+        }
+    }
+
+    fn apply(&mut self, frame: Pending) {
+        let mut out = std::mem::take(&mut self.deliveries);
+        let mut outcome = Outcome::default();
+        let mut carried = false;
+        for op in &frame.ops {
+            outcome = self.state.apply(op, &mut out);
+            carried |= matches!(
+                op,
+                Op::Publish {
+                    message: Some(_),
+                    ..
+                }
+            );
+            self.state.applied = frame.token.0;
+        }
+        if let Some(message) = frame.message.filter(|_| !carried) {
+            self.state.accept(&message, &mut out);
+        }
+        self.deliver(&mut out);
+        self.deliveries = out;
+        self.answer(frame.reply, outcome);
+    }
+
+    fn answer(&mut self, reply: Reply, outcome: Outcome) {
+        match reply {
+            Reply::Nobody => {}
+            Reply::Publish {
+                from,
+                bytes,
+                again: _,
+            } => {
+                self.publish_over(from.conn, bytes);
+                self.acknowledge(from, 0);
+            }
+            Reply::Connect { conn, accepted } => {
+                self.accepted(conn, *accepted, outcome.session_present);
+            }
+            Reply::Subscribe { conn, granted } => {
+                self.subscribes_pending -= 1;
+                self.subscribed(conn, *granted, &outcome.filters);
+            }
+            Reply::Unsubscribe { conn, id, reasons } => {
+                self.unsubscribed(conn, id, &reasons, &outcome.filters);
+            }
+            Reply::PubComp { conn, id } => self.send_ack(conn, Ack::PubComp, id, 0),
+            Reply::PubRel { sid, id } => self.release_subscriber(sid, id),
+            Reply::Enqueue { conn } => {
+                if let Some(c) = self.conns.get_mut(&conn) {
+                    c.enqueues -= 1;
+                    self.touch(conn);
+                }
+            }
+        }
+    }
+
+    fn publish_over(&mut self, conn: ConnId, bytes: usize) {
+        if let Some(c) = self.conns.get_mut(&conn) {
+            c.appends -= 1;
+            c.append_bytes -= bytes;
+            self.touch(conn);
+        }
+    }
+
+    /// PUBACK, PUBREC or, at QoS 0, nothing. A PUBREC goes to whoever sent the publish last: the
+    /// client may have come back and sent it again.
+    fn acknowledge(&mut self, from: From, reason: u8) {
+        let Some(asker) = self.forget_open(from) else {
+            return;
+        };
+        if from.qos == QoS::AtLeastOnce {
+            return self.send_ack(asker, Ack::PubAck, from.id, reason);
+        }
+        let durable = self.state.session(from.sid).is_some_and(|s| s.durable);
+        if reason == 0 && !durable {
+            self.state.arrived(from.sid, from.id);
+        }
+        self.send_ack(asker, Ack::PubRec, from.id, reason);
+    }
+
+    /// The publish is not under way any more; who is to be answered.
+    fn forget_open(&mut self, from: From) -> Option<ConnId> {
+        match from.qos {
+            QoS::AtMostOnce => None,
+            QoS::AtLeastOnce => {
+                self.conns.get_mut(&from.conn)?.qos1_open -= 1;
+                Some(from.conn)
+            }
+            QoS::ExactlyOnce => self.state.session(from.sid)?.arriving.remove(&from.id),
+        }
+    }
+
+    pub(super) fn send_ack(&mut self, conn: ConnId, kind: Ack, id: u16, reason: u8) {
+        if let Some(c) = self.conns.get_mut(&conn) {
+            codec::ack(c.version, kind, id, reason, &mut c.output);
+            self.touch(conn);
+        }
+    }
+
+    pub(super) fn refused(&mut self, token: Token, reason: Refusal) {
+        let Ok(at) = self.pending.binary_search_by(|p| p.token.cmp(&token)) else {
+            return;
+        };
+        let Some(frame) = self.pending.remove(at) else {
+            return;
+        };
+        self.state.stats.appends_refused += 1;
+        match frame.reply {
+            Reply::Publish { from, bytes, again } => {
+                self.publish_over(from.conn, bytes);
+                self.publish_refused(from, again, reason);
+            }
+            Reply::Connect { conn, accepted } => self.refuse(conn, accepted.version, 0x97),
+            Reply::Subscribe { conn, granted } => {
+                self.subscribes_pending -= 1;
+                self.subscribe_refused(conn, *granted);
+            }
+            Reply::Unsubscribe { conn, id, reasons } => {
+                let refused = vec![0x83; reasons.len()];
+                self.unsubscribed(conn, id, &refused, &[]);
+            }
+            // They only free space, or nobody waits: kept until they are taken.
+            reply => {
+                if self.retry.len() >= RETRY_MAX {
+                    self.retry.pop_front();
+                }
+                self.retry.push_back(Pending { reply, ..frame });
+                self.retry_later();
+            }
+        }
+    }
+
+    fn publish_refused(&mut self, from: From, again: Option<Box<PublishIn>>, reason: Refusal) {
+        let conn = from.conn;
+        let version = self.conns.get(&conn).map_or(Version::V5, |c| c.version);
+        if from.qos == QoS::AtMostOnce {
+            return;
+        }
+        match (version, reason) {
+            (Version::V5, Refusal::QuotaExceeded) => self.acknowledge(from, 0x97),
+            (Version::V5, Refusal::Unacceptable) => self.acknowledge(from, 0x83),
+            (Version::V3, Refusal::QuotaExceeded) => {
+                self.forget_open(from);
+                if let (Some(c), Some(again)) = (self.conns.get_mut(&conn), again) {
+                    c.held.push_back(*again);
+                    self.retry_later();
+                }
+            }
+            (Version::V3, Refusal::Unacceptable) => {
+                self.forget_open(from);
+                self.close(
+                    conn,
+                    0,
+                    CloseReason::Quota("the log cannot take this message"),
+                );
+            }
+        }
+    }
+
+    /// Sends QoS 0 deliveries and wakes the connections of sessions whose queue grew.
+    pub(super) fn deliver(&mut self, out: &mut Vec<Delivery>) {
+        for delivery in out.drain(..) {
+            let Some(session) = self.state.sessions.get(&delivery.sid) else {
+                continue;
+            };
+            let Some(conn) = session.conn else { continue };
+            if delivery.message.is_some() {
+                self.send_qos0(conn, delivery);
+            }
+            self.touch(conn);
+        }
+    }
+
+    /// Whether an op has to carry the message: it is retained, or a session that outlives its
+    /// connection gets it.
+    pub(super) fn op_message(&mut self, message: &Arc<Message>) -> Option<Arc<Message>> {
+        let publish = &message.publish;
+        let carry = publish.retain
+            || (publish.qos > QoS::AtMostOnce
+                && (self.subscribes_pending > 0 || self.state.durable_match(&publish.topic)));
+        carry.then(|| message.clone())
+    }
+}

@@ -1,0 +1,407 @@
+//! Publishes to clients.
+//!
+//! QoS 0 goes straight into the connection's output while the socket keeps up, else into a bounded
+//! backlog. QoS 1 and 2 wait in the session's queue; a cursor says how far this connection got.
+
+use std::sync::Arc;
+
+use bytes::{BufMut, Bytes};
+
+use super::Broker;
+use super::conn::Conn;
+use super::journal::Reply;
+use super::timers::Timer;
+use crate::codec::{self, Ack, Outgoing};
+use crate::limits::{COPY_BYTES_MAX, SHARE_BYTES_MIN};
+use crate::state::op::Op;
+use crate::state::session::{Message, Sid};
+use crate::state::{Delivery, Scan};
+use crate::{ConnId, Effect, Publish, QoS, Stats};
+
+/// Retained topics looked at in one step for one connection.
+const SCAN_MAX: usize = 20_000;
+/// Retained messages under way to a durable session's queue.
+const ENQUEUES_MAX: usize = 256;
+
+/// How a message goes to one client.
+struct Shape<'a> {
+    qos: QoS,
+    retain: bool,
+    dup: bool,
+    id: u16,
+    identifiers: &'a [u32],
+}
+
+impl Broker {
+    pub(super) fn send_qos0(&mut self, id: ConnId, delivery: Delivery) {
+        let Some(conn) = self.conns.get_mut(&id) else {
+            return;
+        };
+        if conn.backlog.is_empty() && conn.may_send() {
+            let Some(message) = &delivery.message else {
+                return;
+            };
+            let shape = Shape {
+                qos: QoS::AtMostOnce,
+                retain: delivery.retain,
+                dup: false,
+                id: 0,
+                identifiers: &delivery.identifiers,
+            };
+            let stats = &mut self.state.stats;
+            write(
+                id,
+                conn,
+                message,
+                shape,
+                self.now_ms,
+                stats,
+                &mut self.effects,
+            );
+            return;
+        }
+        let delivery = unpinned(delivery);
+        conn.backlog_bytes += delivery.message.as_ref().map_or(0, |m| m.bytes());
+        conn.backlog.push_back(delivery);
+        while conn.backlog.len() > self.config.queue_messages_max
+            || conn.backlog_bytes > self.config.queue_bytes_max
+        {
+            let Some(gone) = conn.backlog.pop_front() else {
+                break;
+            };
+            conn.backlog_bytes -= gone.message.map_or(0, |m| m.bytes());
+            self.state.stats.dropped_qos0 += 1;
+        }
+    }
+
+    /// Sends what waits, as far as socket and window allow.
+    pub(super) fn pump(&mut self, id: ConnId) {
+        if !self.conns.get(&id).is_some_and(|c| c.ready()) {
+            return;
+        }
+        self.pump_backlog(id);
+        self.pump_retained(id);
+        self.pump_queue(id);
+    }
+
+    fn pump_backlog(&mut self, id: ConnId) {
+        let Some(conn) = self.conns.get_mut(&id) else {
+            return;
+        };
+        while conn.may_send() {
+            let Some(delivery) = conn.backlog.pop_front() else {
+                return;
+            };
+            let Some(message) = &delivery.message else {
+                continue;
+            };
+            conn.backlog_bytes -= message.bytes();
+            let shape = Shape {
+                qos: QoS::AtMostOnce,
+                retain: delivery.retain,
+                dup: false,
+                id: 0,
+                identifiers: &delivery.identifiers,
+            };
+            let stats = &mut self.state.stats;
+            write(
+                id,
+                conn,
+                message,
+                shape,
+                self.now_ms,
+                stats,
+                &mut self.effects,
+            );
+        }
+    }
+
+    fn pump_retained(&mut self, id: ConnId) {
+        let mut budget = SCAN_MAX;
+        loop {
+            let Some(conn) = self.conns.get_mut(&id) else {
+                return;
+            };
+            let Some(scan) = conn.retained.front_mut() else {
+                return;
+            };
+            let Some(session) = self.state.sessions.get(&conn.sid) else {
+                return;
+            };
+            // Half the queue stays free, so that retained messages push nothing out of it.
+            let full = session.queue.entries.len() + conn.enqueues
+                >= self.config.queue_messages_max / 2
+                || session.queue.bytes >= self.config.queue_bytes_max / 2
+                || conn.enqueues >= ENQUEUES_MAX;
+            let durable = session.durable;
+            let backlog = !conn.backlog.is_empty();
+            if full || backlog || conn.unwritten + conn.output.len() >= SHARE_BYTES_MIN * 16 {
+                return;
+            }
+            match self
+                .state
+                .next_retained(&scan.filter, scan.after.as_deref(), &mut budget)
+            {
+                Scan::End => drop(conn.retained.pop_front()),
+                Scan::Later => {
+                    let now = self.now_ms;
+                    return self.set_timer(now, Timer::Retained(id));
+                }
+                Scan::Found(message) => {
+                    scan.after = Some(message.publish.topic.clone());
+                    let qos = scan.qos.min(message.publish.qos);
+                    let identifiers = scan.identifiers.clone();
+                    self.send_retained(id, &message, qos, identifiers, durable);
+                }
+            }
+        }
+    }
+
+    fn send_retained(
+        &mut self,
+        id: ConnId,
+        message: &Arc<Message>,
+        qos: QoS,
+        identifiers: Vec<u32>,
+        durable: bool,
+    ) {
+        if message.expired(self.now_ms) {
+            return;
+        }
+        let Some(conn) = self.conns.get_mut(&id) else {
+            return;
+        };
+        let sid = conn.sid;
+        match (qos, durable) {
+            (QoS::AtMostOnce, _) => {
+                let message = Some(message.clone());
+                self.send_qos0(
+                    id,
+                    Delivery {
+                        sid,
+                        message,
+                        retain: true,
+                        identifiers,
+                    },
+                );
+            }
+            (_, false) => self.state.enqueue(sid, message, qos, true, identifiers),
+            (_, true) => {
+                conn.enqueues += 1;
+                let op = Op::Enqueue {
+                    sid,
+                    qos,
+                    identifiers,
+                    message: message.clone(),
+                };
+                self.append(vec![op], None, Reply::Enqueue { conn: id });
+            }
+        }
+    }
+
+    fn pump_queue(&mut self, id: ConnId) {
+        let Some(conn) = self.conns.get_mut(&id) else {
+            return;
+        };
+        let sid = conn.sid;
+        let mut undeliverable = Vec::new();
+        let Some(session) = self.state.sessions.get(&sid) else {
+            return;
+        };
+        for (seq, entry) in session.queue.entries.range(conn.cursor..) {
+            if !conn.may_send() || conn.inflight >= usize::from(conn.window) {
+                break;
+            }
+            conn.cursor = seq + 1;
+            if entry.done {
+                continue;
+            }
+            conn.inflight += 1;
+            let Some(message) = &entry.message else {
+                codec::ack(conn.version, Ack::PubRel, entry.id, 0, &mut conn.output);
+                continue;
+            };
+            let shape = Shape {
+                qos: entry.qos,
+                retain: entry.retain,
+                dup: entry.maybe_sent,
+                id: entry.id,
+                identifiers: &entry.identifiers,
+            };
+            let stats = &mut self.state.stats;
+            // An expired message that was sent before is on its way and goes on.
+            if (message.expired(self.now_ms) && !entry.maybe_sent)
+                || !write(
+                    id,
+                    conn,
+                    message,
+                    shape,
+                    self.now_ms,
+                    stats,
+                    &mut self.effects,
+                )
+            {
+                undeliverable.push(entry.id);
+            }
+        }
+        for packet in undeliverable {
+            self.finished(id, sid, packet);
+        }
+    }
+
+    /// A message is off the client's window: acknowledged, or not deliverable.
+    fn finished(&mut self, id: ConnId, sid: Sid, packet: u16) {
+        if let Some(conn) = self.conns.get_mut(&id) {
+            conn.inflight = conn.inflight.saturating_sub(1);
+        }
+        let Some(session) = self.state.session(sid) else {
+            return;
+        };
+        if session.durable {
+            if let Some((_, entry)) = session.queue.by_id(packet) {
+                entry.done = true;
+                self.loose.push(Op::Done { sid, id: packet });
+            }
+        } else {
+            self.state.done(sid, packet);
+        }
+        self.touch(id);
+    }
+
+    /// Where a subscriber's acknowledgement finds its entry: sent on this connection, not done.
+    fn sent(&mut self, id: ConnId, packet: u16) -> Option<(Sid, QoS, bool, bool, bool)> {
+        let conn = self.conns.get(&id)?;
+        let (sid, cursor) = (conn.sid, conn.cursor);
+        let session = self.state.session(sid)?;
+        let durable = session.durable;
+        let (seq, entry) = session.queue.by_id(packet)?;
+        let known = seq < cursor && !entry.done;
+        known.then_some((
+            sid,
+            entry.qos,
+            entry.message.is_none(),
+            entry.received,
+            durable,
+        ))
+    }
+
+    pub(super) fn puback(&mut self, id: ConnId, packet: u16) {
+        if let Some((sid, QoS::AtLeastOnce, ..)) = self.sent(id, packet) {
+            self.finished(id, sid, packet);
+        }
+    }
+
+    /// PUBREC: PUBREL makes the client forget the id, so it waits until we remember [4.3.3].
+    pub(super) fn pubrec(&mut self, id: ConnId, packet: u16, reason: u8) {
+        match self.sent(id, packet) {
+            Some((sid, QoS::ExactlyOnce, ..)) if reason >= 0x80 => {
+                self.finished(id, sid, packet);
+            }
+            Some((_, QoS::ExactlyOnce, true, ..)) => self.send_ack(id, Ack::PubRel, packet, 0),
+            Some((_, QoS::ExactlyOnce, false, true, _)) => {}
+            Some((sid, QoS::ExactlyOnce, false, false, durable)) => {
+                if !durable {
+                    self.state.received(sid, packet);
+                    return self.send_ack(id, Ack::PubRel, packet, 0);
+                }
+                if let Some((_, e)) = self.state.session(sid).and_then(|s| s.queue.by_id(packet)) {
+                    e.received = true;
+                }
+                let op = Op::Received { sid, id: packet };
+                self.append(vec![op], None, Reply::PubRel { sid, id: packet });
+            }
+            _ if reason >= 0x80 => {}
+            _ => self.send_ack(id, Ack::PubRel, packet, 0x92),
+        }
+    }
+
+    /// A subscriber's PUBREC is durable. If it came back meanwhile, the queue's turn sends PUBREL.
+    pub(super) fn release_subscriber(&mut self, sid: Sid, packet: u16) {
+        let Some(session) = self.state.sessions.get(&sid) else {
+            return;
+        };
+        let (Some(conn), Some(seq)) = (session.conn, session.queue.seq(packet)) else {
+            return;
+        };
+        if self.conns.get(&conn).is_some_and(|c| seq < c.cursor) {
+            self.send_ack(conn, Ack::PubRel, packet, 0);
+        }
+    }
+
+    pub(super) fn pubcomp(&mut self, id: ConnId, packet: u16) {
+        if let Some((sid, QoS::ExactlyOnce, true, ..)) = self.sent(id, packet) {
+            self.finished(id, sid, packet);
+        }
+    }
+}
+
+/// A delivery that may wait does not keep a large read buffer alive.
+fn unpinned(mut delivery: Delivery) -> Delivery {
+    if let Some(message) = &delivery.message {
+        let publish = &message.publish;
+        if publish.qos == QoS::AtMostOnce && publish.payload.len() <= COPY_BYTES_MAX {
+            let payload = Bytes::copy_from_slice(&publish.payload);
+            let publish = Publish {
+                payload,
+                ..publish.clone()
+            };
+            let expires_at_ms = message.expires_at_ms;
+            delivery.message = Some(Arc::new(Message {
+                publish,
+                expires_at_ms,
+            }));
+        }
+    }
+    delivery
+}
+
+/// Encodes a message into the connection's output. False: the client cannot or need not get it
+/// (larger than its maximum packet size [MQTT-3.1.2-24], expired).
+fn write(
+    id: ConnId,
+    conn: &mut Conn,
+    message: &Arc<Message>,
+    shape: Shape<'_>,
+    now_ms: u64,
+    stats: &mut Stats,
+    effects: &mut Vec<Effect>,
+) -> bool {
+    if message.expired(now_ms) && !shape.dup {
+        stats.dropped_expired += 1;
+        return false;
+    }
+    let publish = &message.publish;
+    let left = |at: u64| {
+        at.saturating_sub(now_ms)
+            .div_ceil(1000)
+            .min(u64::from(u32::MAX)) as u32
+    };
+    let packet = Outgoing {
+        dup: shape.dup,
+        qos: shape.qos,
+        retain: shape.retain,
+        id: shape.id,
+        topic: &publish.topic,
+        properties: publish.properties.as_deref(),
+        expiry_s: message.expires_at_ms.map(left),
+        subscription_ids: shape.identifiers,
+        payload_bytes: publish.payload.len(),
+    };
+    if packet.len(conn.version) > conn.packet_bytes_max {
+        stats.dropped_too_large += 1;
+        return false;
+    }
+    stats.delivered[shape.qos as usize] += 1;
+    codec::publish(conn.version, &packet, &mut conn.output);
+    if publish.payload.len() < SHARE_BYTES_MIN {
+        conn.output.put_slice(&publish.payload);
+        return true;
+    }
+    let head = conn.output.split().freeze();
+    for bytes in [head, publish.payload.clone()] {
+        conn.unwritten += bytes.len();
+        stats.bytes_sent += bytes.len() as u64;
+        effects.push(Effect::Send { conn: id, bytes });
+    }
+    true
+}

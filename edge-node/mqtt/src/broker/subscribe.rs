@@ -1,0 +1,150 @@
+//! SUBSCRIBE and UNSUBSCRIBE.
+
+use super::Broker;
+use super::conn::Retained;
+use super::journal::Reply;
+use crate::codec::{self, Filter, Subscribe};
+use crate::state::op::Op;
+use crate::{ConnId, topic};
+
+/// A SUBSCRIBE whose answer is known, should it become durable.
+#[derive(Debug)]
+pub(super) struct Granted {
+    id: u16,
+    identifier: Option<u32>,
+    /// One reason code for each filter asked for.
+    reasons: Vec<u8>,
+    /// The filters granted.
+    filters: Vec<Filter>,
+}
+
+impl Broker {
+    pub(super) fn subscribe(&mut self, id: ConnId, packet: Subscribe) {
+        let Some(conn) = self.conns.get(&id) else {
+            return;
+        };
+        let sid = conn.sid;
+        let Some(session) = self.state.sessions.get(&sid) else {
+            return;
+        };
+        let mut room = self
+            .config
+            .subscriptions_max
+            .saturating_sub(session.subscriptions.len());
+        let mut reasons = Vec::with_capacity(packet.filters.len());
+        let mut filters = Vec::new();
+        for filter in packet.filters {
+            let known = session.subscriptions.contains_key(filter.filter.as_str());
+            let reason = match topic::check_filter(&filter.filter) {
+                Err(_) => 0x8f,
+                Ok(parts) if parts.share.is_some() && !topic::SHARED_SUBSCRIPTIONS => 0x9e,
+                Ok(_) if !self.may_subscribe(conn, &filter.filter) => 0x87,
+                Ok(_) if !known && room == 0 => 0x97,
+                Ok(_) => filter.qos as u8,
+            };
+            reasons.push(reason);
+            if reason <= 2 {
+                room -= usize::from(!known);
+                filters.push(filter);
+            }
+        }
+        let identifier = packet.subscription_id;
+        let durable = session.durable;
+        let granted = Granted {
+            id: packet.id,
+            identifier,
+            reasons,
+            filters,
+        };
+        if durable && !granted.filters.is_empty() {
+            let filters = granted.filters.clone();
+            let op = Op::Subscribe {
+                sid,
+                identifier,
+                filters,
+            };
+            self.subscribes_pending += 1;
+            self.wait(id);
+            let granted = Box::new(granted);
+            return self.append(vec![op], None, Reply::Subscribe { conn: id, granted });
+        }
+        let fresh = self.state.subscribe(sid, identifier, &granted.filters);
+        self.subscribed(id, granted, &fresh);
+    }
+
+    /// Nothing more of this connection is worked on until its frame is durable.
+    fn wait(&mut self, id: ConnId) {
+        if let Some(conn) = self.conns.get_mut(&id) {
+            conn.waiting = true;
+        }
+    }
+
+    pub(super) fn subscribed(&mut self, id: ConnId, granted: Granted, fresh: &[bool]) {
+        let Some(conn) = self.conns.get_mut(&id) else {
+            return;
+        };
+        conn.waiting = false;
+        codec::suback(conn.version, granted.id, &granted.reasons, &mut conn.output);
+        for (filter, fresh) in granted.filters.into_iter().zip(fresh) {
+            if filter.retain_handling == 0 || (filter.retain_handling == 1 && *fresh) {
+                conn.retained.push_back(Retained {
+                    filter: filter.filter,
+                    qos: filter.qos,
+                    identifiers: granted.identifier.into_iter().collect(),
+                    after: None,
+                });
+            }
+        }
+        self.touch(id);
+    }
+
+    pub(super) fn subscribe_refused(&mut self, id: ConnId, mut granted: Granted) {
+        for reason in &mut granted.reasons {
+            if *reason <= 2 {
+                *reason = 0x97;
+            }
+        }
+        granted.filters.clear();
+        self.subscribed(id, granted, &[]);
+    }
+
+    pub(super) fn unsubscribe(&mut self, id: ConnId, packet: u16, filters: Vec<String>) {
+        let Some(conn) = self.conns.get(&id) else {
+            return;
+        };
+        let sid = conn.sid;
+        let Some(session) = self.state.sessions.get(&sid) else {
+            return;
+        };
+        if session.durable {
+            let reasons = vec![0; filters.len()];
+            let op = Op::Unsubscribe { sid, filters };
+            self.wait(id);
+            let reply = Reply::Unsubscribe {
+                conn: id,
+                id: packet,
+                reasons,
+            };
+            return self.append(vec![op], None, reply);
+        }
+        let there: Vec<bool> = filters
+            .iter()
+            .map(|f| self.state.unsubscribe(sid, f))
+            .collect();
+        self.unsubscribed(id, packet, &vec![0; filters.len()], &there);
+    }
+
+    /// `there`: whether each filter was subscribed to; empty if the frame was refused.
+    pub(super) fn unsubscribed(&mut self, id: ConnId, packet: u16, reasons: &[u8], there: &[bool]) {
+        let Some(conn) = self.conns.get_mut(&id) else {
+            return;
+        };
+        conn.waiting = false;
+        let mut reasons = reasons.to_vec();
+        for (reason, there) in reasons.iter_mut().zip(there) {
+            *reason = if *there { 0 } else { 0x11 };
+        }
+        codec::unsuback(conn.version, packet, &reasons, &mut conn.output);
+        self.touch(id);
+    }
+}

@@ -1,0 +1,125 @@
+//! Deadlines. One entry per connection and per sleeping session; a keep-alive is not moved with
+//! every packet but looked at when it is due.
+
+use super::Broker;
+use super::conn::Stage;
+use crate::limits;
+use crate::state::session::Sid;
+use crate::{CloseReason, ConnId, Effect};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Timer {
+    /// Keep-alive, or the wait for CONNECT.
+    Silence(ConnId),
+    /// A session without connection ends.
+    Expiry(Sid),
+    /// A delayed will is due.
+    Will(Sid),
+    /// A connection goes on with its retained messages.
+    Retained(ConnId),
+    /// Refused frames are offered again.
+    Retry,
+}
+
+impl Broker {
+    pub(super) fn set_timer(&mut self, at_ms: u64, timer: Timer) {
+        self.timers.insert((at_ms, timer));
+    }
+
+    pub(super) fn arm(&mut self) {
+        let first = self.timers.first().map(|(at, _)| *at);
+        if let Some(at_ms) = first {
+            if self
+                .armed_ms
+                .is_none_or(|armed| at_ms < armed || armed <= self.now_ms)
+            {
+                self.armed_ms = Some(at_ms);
+                self.effects.push(Effect::ArmTimer { at_ms });
+            }
+        }
+    }
+
+    pub(super) fn timer(&mut self) {
+        self.armed_ms = None;
+        while let Some((at, timer)) = self.timers.first().copied() {
+            if at > self.now_ms {
+                return;
+            }
+            self.timers.pop_first();
+            match timer {
+                Timer::Silence(conn) => self.silence(conn),
+                Timer::Expiry(sid) => self.expired(sid),
+                Timer::Will(sid) => self.will_timer(sid),
+                Timer::Retained(conn) => self.touch(conn),
+                Timer::Retry => self.offer_again(),
+            }
+        }
+    }
+
+    /// Nothing for 1.5 times the keep-alive [MQTT-3.1.2-22]. Only what the client sends counts,
+    /// and not the time in which we did not read.
+    fn silence(&mut self, id: ConnId) {
+        let now = self.now_ms;
+        let Some(conn) = self.conns.get_mut(&id) else {
+            return;
+        };
+        if matches!(conn.stage, Stage::New) {
+            return self.close(id, 0, CloseReason::ConnectTimeout);
+        }
+        if conn.silence_ms == 0 {
+            return;
+        }
+        if conn.paused {
+            conn.heard_ms = now;
+        }
+        let due = conn.heard_ms + conn.silence_ms;
+        if due <= now {
+            self.close(id, 0x8d, CloseReason::KeepAlive);
+        } else {
+            self.set_timer(due, Timer::Silence(id));
+        }
+    }
+
+    fn expired(&mut self, sid: Sid) {
+        let now = self.now_ms;
+        let Some(session) = self.state.session(sid) else {
+            return;
+        };
+        if session.conn.is_none() && session.expires_at_ms.is_some_and(|at| at <= now) {
+            session.expires_at_ms = None;
+            // A will that still waits goes out with the session at the latest (3.1.3.2.2).
+            self.will_due(sid);
+            self.end_session(sid);
+        }
+    }
+
+    fn offer_again(&mut self) {
+        for frame in std::mem::take(&mut self.retry) {
+            self.append(frame.ops, frame.message, frame.reply);
+        }
+        let mut held: Vec<ConnId> = self
+            .conns
+            .iter()
+            .filter(|(_, c)| !c.held.is_empty())
+            .map(|(id, _)| *id)
+            .collect();
+        held.sort_unstable();
+        for id in held {
+            let publishes = match self.conns.get_mut(&id) {
+                Some(conn) => std::mem::take(&mut conn.held),
+                None => continue,
+            };
+            for publish in publishes {
+                self.publish(id, publish);
+            }
+            self.touch(id);
+        }
+    }
+
+    /// Asks for another offer, if none is due already.
+    pub(super) fn retry_later(&mut self) {
+        if !self.timers.iter().any(|(_, t)| *t == Timer::Retry) {
+            self.set_timer(self.now_ms + limits::REFUSED_RETRY_MS, Timer::Retry);
+        }
+    }
+}
