@@ -34,6 +34,7 @@ pub use api::offsets::{
 };
 pub use api::produce::{Acks, Append, Appended, BatchInfo, ProducePlan};
 pub use api::producer_id::{ProducerIdPlan, ProducerIdentity};
+pub use codec::Foreign;
 pub use error::{ErrorCode, KafkaError};
 pub use node::{Broker, Node, Partition, Peer, Settings, Topic};
 pub use serve::{CloseReason, Outcome, serve};
