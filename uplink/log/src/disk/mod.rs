@@ -90,22 +90,18 @@ pub trait DiskFile: Send + Sync {
     }
 }
 
-/// Creates a directory and its missing parents, and makes every new name durable.
+/// Creates a directory and its missing parents, and makes every name on the way durable.
+///
+/// Names that exist are synced too: the process that made them may have died before it synced
+/// them. Parents that may not be read are left to whoever made them.
 pub fn create_dirs(disk: &dyn Disk, path: &Path) -> io::Result<()> {
-    let mut missing = Vec::new();
-    let mut at = Some(path);
-    while let Some(dir) = at.filter(|d| !d.as_os_str().is_empty()) {
-        if disk.exists(dir)? {
-            break;
-        }
-        missing.push(dir);
-        at = dir.parent();
-    }
     disk.create_dir(path)?;
-    for dir in missing.iter().rev() {
-        if let Some(parent) = dir.parent() {
-            let here = parent.as_os_str().is_empty();
-            disk.sync_dir(if here { Path::new(".") } else { parent })?;
+    for dir in path.ancestors().filter(|d| !d.as_os_str().is_empty()) {
+        let Some(parent) = dir.parent() else { break };
+        let here = parent.as_os_str().is_empty();
+        match disk.sync_dir(if here { Path::new(".") } else { parent }) {
+            Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {}
+            done => done?,
         }
     }
     Ok(())

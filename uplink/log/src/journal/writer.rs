@@ -1,6 +1,5 @@
 //! The writing half of a journal: staging, group commit, new files, trimming.
 
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use super::commit::{CommitDone, CommitJob, Kit, Roll};
@@ -428,10 +427,6 @@ impl Journal {
     /// Files but the last in full, and the last as far as it is written.
     pub fn live_bytes(&self) -> u64 {
         self.files().saturating_sub(1) as u64 * self.cfg.file_bytes + self.at
-    }
-
-    pub fn last_path(&self) -> Option<PathBuf> {
-        lock(&self.shared).files.back().map(|f| f.path.clone())
     }
 }
 

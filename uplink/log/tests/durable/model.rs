@@ -194,10 +194,9 @@ impl Owner {
         let changes = std::mem::take(&mut self.changes);
         let forward: Vec<Position> = self.slow.values().copied().collect();
         let done = self.durable.checkpoint(at, changes, header(self.next), &forward)?;
-        for (id, (old, new)) in self.slow.iter_mut().zip(done.forwarded) {
-            assert_eq!(*id, *id);
-            assert_eq!(old, *self.slow_place(*id, old));
-            let _ = new;
+        for (place, (old, new)) in self.slow.values_mut().zip(done.forwarded) {
+            assert_eq!(*place, old);
+            *place = new;
         }
         self.acked(done.durable, p);
         Ok(())

@@ -1,0 +1,5 @@
+//! The durable layer against an in-memory model, on a simulated disk and on the real one.
+
+mod model;
+mod random;
+mod real;
