@@ -33,7 +33,7 @@ pub struct GroupPending {
 #[derive(Debug)]
 enum Memo {
     Nothing,
-    Commit(Vec<(WireTopic, Vec<(i32, Result<TopicPartition, ErrorCode>)>)>),
+    Commit(CommitMemo),
     Fetch(Vec<FetchMemo>),
     /// For Describe and Delete: groups that are not ours.
     Groups {
@@ -41,6 +41,9 @@ enum Memo {
         operations: bool,
     },
 }
+
+/// The partitions of an OffsetCommit in their order, and those that were refused.
+type CommitMemo = Vec<(WireTopic, Vec<(i32, Result<TopicPartition, ErrorCode>)>)>;
 
 /// One group of an OffsetFetch. None for the topics: all.
 #[derive(Debug)]

@@ -13,6 +13,9 @@ pub type RequestToken = u64;
 /// Names a commit; chosen by the machine, rising.
 pub type CommitToken = u64;
 
+/// The longest group id that is taken, in bytes: what every version can repeat.
+pub const GROUP_ID_BYTES_MAX: usize = 32_000;
+
 #[derive(Debug)]
 pub enum GroupEvent {
     Request {

@@ -19,7 +19,7 @@ use kafka_protocol::messages::offset_fetch_response::{
 use kafka_protocol::messages::{GroupId, TopicName as WireTopic};
 
 use super::decode::partition;
-use super::{FetchMemo, Memo};
+use super::{CommitMemo, FetchMemo, Memo};
 use crate::ErrorCode;
 use crate::api::{code, text};
 use crate::group::{
@@ -133,8 +133,6 @@ fn leave(version: i16, error: Option<ErrorCode>, members: Vec<Left>) -> k::Leave
         .with_error_code(code(error))
         .with_members(members.collect())
 }
-
-type CommitMemo = Vec<(WireTopic, Vec<(i32, Result<TopicPartition, ErrorCode>)>)>;
 
 /// The coordinator's results come in the order of the partitions that were not refused before.
 fn commit(
