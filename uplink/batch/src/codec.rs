@@ -49,7 +49,7 @@ impl Compression {
 pub enum Level {
     /// Stored as it is.
     None,
-    /// zstd at this level, brought into the range that the library knows (-7 to 22 make sense).
+    /// zstd at this level, brought into -7 to 22.
     Zstd(i32),
 }
 
@@ -63,6 +63,9 @@ impl Default for Level {
         Level::DEFAULT
     }
 }
+
+/// The library goes far lower, to where nothing gets smaller.
+const ZSTD_LEVEL_MIN: i32 = -7;
 
 /// A decoder for codecs this crate does not have: gzip, snappy and lz4, in the cloud.
 pub trait Decompress {
@@ -182,7 +185,7 @@ impl std::fmt::Debug for Encoder {
 
 fn context_at(level: i32) -> Option<CCtx<'static>> {
     let mut context = CCtx::try_create()?;
-    let level = level.clamp(zstd_safe::min_c_level(), zstd_safe::max_c_level());
+    let level = level.clamp(ZSTD_LEVEL_MIN, zstd_safe::max_c_level());
     context
         .set_parameter(CParameter::CompressionLevel(level))
         .ok()?;
@@ -268,5 +271,73 @@ fn unzstd(
             }
             Err(code) => return Err(damaged(zstd_safe::get_error_name(code))),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn data(bytes: usize) -> Vec<u8> {
+        (0..bytes).map(|at| ((at / 7) ^ at) as u8).collect()
+    }
+
+    /// Streamed frames tell no size (Java, librdkafka), and there may be several.
+    #[test]
+    fn frames_of_any_making_are_read() {
+        let mut decoder = Decoder::new();
+        for bytes in [0, 1, 100, 16 << 10, (16 << 10) + 1, 100_000, 1 << 20] {
+            let data = data(bytes);
+            let streamed = zstd::stream::encode_all(&data[..], 3).unwrap();
+            let told = zstd::bulk::compress(&data, 3).unwrap();
+            for (frames, times) in [
+                (streamed.clone(), 1),
+                (told.clone(), 1),
+                ([&told[..], &streamed].concat(), 2),
+                ([&streamed[..], &told, &streamed].concat(), 3),
+            ] {
+                let all = data.repeat(times);
+                let read = decoder.decode(Compression::Zstd, &frames, all.len());
+                assert_eq!(read.unwrap(), all, "{bytes} B, {times} frames");
+                if let Some(less) = all.len().checked_sub(1) {
+                    let error = decoder
+                        .decode(Compression::Zstd, &frames, less)
+                        .unwrap_err();
+                    assert_eq!(error.kind(), crate::ErrorKind::TooLarge);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn damaged_frames_are_errors() {
+        let mut decoder = Decoder::new();
+        let frame = zstd::stream::encode_all(&data(5000)[..], 3).unwrap();
+        for length in 0..frame.len() {
+            let error = decoder
+                .decode(Compression::Zstd, &frame[..length], 1 << 20)
+                .unwrap_err();
+            assert_eq!(error.kind(), crate::ErrorKind::Corrupt, "{length}");
+        }
+        // And the context is none the worse for it.
+        assert_eq!(
+            decoder.decode(Compression::Zstd, &frame, 1 << 20).unwrap(),
+            data(5000)
+        );
+    }
+
+    #[test]
+    fn every_level_is_taken() {
+        let (mut encoder, mut decoder) = (Encoder::new(), Decoder::new());
+        let data = data(5000);
+        for level in [i32::MIN, -7, 0, 1, 3, 19, 22, i32::MAX] {
+            let encoded = encoder.encode(Level::Zstd(level), &data).unwrap();
+            let decoded = decoder
+                .decode(Compression::Zstd, encoded, data.len())
+                .unwrap();
+            assert_eq!(decoded, data, "level {level}");
+        }
+        assert_eq!(encoder.encode(Level::None, &data), None);
+        assert_eq!(encoder.encode(Level::Zstd(3), &[]), None);
     }
 }

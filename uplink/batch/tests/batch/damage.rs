@@ -272,6 +272,23 @@ fn offsets_do_not_overflow() {
         ..record.clone()
     };
     assert_eq!(builder.push(&past), Err(PushError::Timestamp(-2)));
+
+    // Too far apart for one batch's deltas: the next batch takes it.
+    let mut builder = BatchBuilder::new(Offset(5), Level::None);
+    builder
+        .push(&NewRecord {
+            timestamp: -1,
+            ..record.clone()
+        })
+        .unwrap();
+    let far = NewRecord {
+        timestamp: i64::MAX,
+        ..record.clone()
+    };
+    assert_eq!(builder.push(&far), Err(PushError::Full));
+    builder.finish();
+    builder.push(&far).unwrap();
+    exercise(&builder.finish(), &LIMITS).unwrap();
 }
 
 proptest! {
