@@ -19,7 +19,9 @@ pub mod disk;
 pub mod durable;
 pub mod error;
 pub mod journal;
+pub mod pack;
 pub mod partition;
+pub mod retention;
 pub mod segment;
 pub mod store;
 

@@ -30,11 +30,19 @@ impl FileStore {
     /// `dir` is made when missing and belongs to the store alone.
     pub fn open(disk: Arc<dyn Disk>, dir: &Path) -> Result<FileStore, LogError> {
         create_dirs(&*disk, dir).map_err(LogError::io("create", dir))?;
-        Ok(FileStore { disk, dir: dir.to_path_buf(), notes: Vec::new() })
+        Ok(FileStore {
+            disk,
+            dir: dir.to_path_buf(),
+            notes: Vec::new(),
+        })
     }
 
     fn slot(&self, i: usize) -> PathBuf {
-        self.dir.join(if i == 0 { "a.checkpoint" } else { "b.checkpoint" })
+        self.dir.join(if i == 0 {
+            "a.checkpoint"
+        } else {
+            "b.checkpoint"
+        })
     }
 
     /// The content of a slot, if it proves itself.
@@ -54,8 +62,14 @@ impl FileStore {
 
     fn move_aside(&mut self, path: &Path) -> Result<(), LogError> {
         let aside = path.with_extension("damaged");
-        self.notes.push(format!("{} is damaged: moved to {}", path.display(), aside.display()));
-        self.disk.rename(path, &aside).map_err(LogError::io("rename", path))
+        self.notes.push(format!(
+            "{} is damaged: moved to {}",
+            path.display(),
+            aside.display()
+        ));
+        self.disk
+            .rename(path, &aside)
+            .map_err(LogError::io("rename", path))
     }
 
     fn slot_of(&mut self, generation: u64) -> Result<Option<(usize, Entries)>, LogError> {
@@ -130,7 +144,14 @@ fn encode(generation: u64, at: u64, entries: &BTreeMap<Vec<u8>, Vec<u8>>) -> (Ma
     }
     let crc = crc32fast::hash(&bytes[12..]);
     bytes[8..12].copy_from_slice(&crc.to_le_bytes());
-    (Mark { generation, at, digest: digest.0 }, bytes)
+    (
+        Mark {
+            generation,
+            at,
+            digest: digest.0,
+        },
+        bytes,
+    )
 }
 
 fn decode(bytes: &[u8]) -> Option<(Mark, Entries)> {
@@ -140,9 +161,17 @@ fn decode(bytes: &[u8]) -> Option<(Mark, Entries)> {
         return None;
     }
     let word = |i: usize| {
-        u64::from_le_bytes(fixed[16 + 8 * i..24 + 8 * i].try_into().expect("eight bytes"))
+        u64::from_le_bytes(
+            fixed[16 + 8 * i..24 + 8 * i]
+                .try_into()
+                .expect("eight bytes"),
+        )
     };
-    let mark = Mark { generation: word(0), at: word(1), digest: word(2) };
+    let mark = Mark {
+        generation: word(0),
+        at: word(1),
+        digest: word(2),
+    };
     let mut rest = &bytes[FILE_STORE_HEADER_BYTES..];
     let mut entries = Vec::new();
     let mut digest = Digest::default();

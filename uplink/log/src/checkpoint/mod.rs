@@ -13,15 +13,17 @@ mod sled;
 
 use std::collections::BTreeMap;
 
-pub use file::FileStore;
-pub use sled::SledStore;
+pub use file::{FILE_STORE_HEADER_BYTES, FILE_STORE_MAGIC, FileStore};
+pub use sled::{MANIFEST_HEADER_BYTES, MANIFEST_MAGIC, SledStore};
 
 use crate::error::LogError;
 
+/// One change of an entry; `None` removes it.
+pub type Change = (Vec<u8>, Option<Vec<u8>>);
 /// The entries of a checkpoint, in key order.
 pub type Entries = Vec<(Vec<u8>, Vec<u8>)>;
 /// Changes to a checkpoint's entries; `None` removes. Later ones win.
-pub type Changes = [(Vec<u8>, Option<Vec<u8>>)];
+pub type Changes = [Change];
 
 /// The longest key.
 pub const KEY_BYTES_MAX: usize = 64 << 10;

@@ -22,7 +22,7 @@
 
 mod open;
 
-pub use crate::checkpoint::CheckpointStore;
+pub use crate::checkpoint::{Change, CheckpointStore};
 pub use crate::journal::{
     CommitDone, CommitJob, Cut, FRAME_BYTES_MAX, Frame, HEADER_BYTES_MAX,
     JournalConfig as DurableConfig, JournalReport, Lost, Position, Reader, Replay, Rules,
@@ -32,9 +32,6 @@ pub use open::{CheckpointUse, Recovered, Report};
 use crate::checkpoint::Mark;
 use crate::error::LogError;
 use crate::journal::Journal;
-
-/// One change of a checkpoint's entry; `None` removes.
-pub type Change = (Vec<u8>, Option<Vec<u8>>);
 
 /// What [`Durable::checkpoint`] did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -135,7 +132,11 @@ impl Durable {
         let durable = self.journal.commit()?;
         if at > durable {
             let (from, to) = (self.journal.start(), durable.0);
-            return Err(LogError::NotHeld { position: at.0, from, to });
+            return Err(LogError::NotHeld {
+                position: at.0,
+                from,
+                to,
+            });
         }
         let (at, forward) = self.rule_j8(at, forward);
         let mut copies = Vec::with_capacity(forward.len());
@@ -147,7 +148,9 @@ impl Durable {
         }
         self.generation += 1;
         let base = (self.current.generation > 0).then_some(self.current.generation);
-        let mark = self.store.commit(base, self.generation, at.0, &self.carried)?;
+        let mark = self
+            .store
+            .commit(base, self.generation, at.0, &self.carried)?;
         let marks = [mark, self.current];
         let places = self.journal.begin_file(next_header, marks, &copies)?;
         // Only now: a generation that no header confirms must not become a base, or the next
@@ -169,7 +172,14 @@ impl Durable {
         if self.rules.j8() {
             return (at, forward);
         }
-        (forward.iter().copied().min().map_or(at, |oldest| at.min(oldest)), &[])
+        (
+            forward
+                .iter()
+                .copied()
+                .min()
+                .map_or(at, |oldest| at.min(oldest)),
+            &[],
+        )
     }
 
     /// A durable frame that is still in the journal.

@@ -73,15 +73,26 @@ impl Durable {
         let survey = survey(disk, &cfg)?;
         let chosen = choose(&survey, &mut *store, rules.j5())?;
         let headers = survey.headers();
-        let from = if chosen.mark.generation > 0 { chosen.mark.at } else { survey.start() };
+        let from = if chosen.mark.generation > 0 {
+            chosen.mark.at
+        } else {
+            survey.start()
+        };
         let (journal, frames, report) = survey.resume(from, chosen.marks)?;
-        let report = Report { journal: report, checkpoint: chosen.used, notes: store.notes() };
+        let report = Report {
+            journal: report,
+            checkpoint: chosen.used,
+            notes: store.notes(),
+        };
         let recovered = Recovered {
             checkpoint: chosen.entries,
             from: Position(from),
             end: Position(journal.next),
             header: headers.last().map(|(_, h)| h.clone()).unwrap_or_default(),
-            headers: headers.into_iter().map(|(first, h)| (Position(first), h)).collect(),
+            headers: headers
+                .into_iter()
+                .map(|(first, h)| (Position(first), h))
+                .collect(),
             frames,
             report,
         };
@@ -115,12 +126,21 @@ fn choose(
 ) -> Result<Chosen, LogError> {
     let confirmed = survey.marks();
     let held = store.generations()?;
-    let highest = confirmed.iter().chain(&held).map(|m| m.generation).max().unwrap_or(0);
+    let highest = confirmed
+        .iter()
+        .chain(&held)
+        .map(|m| m.generation)
+        .max()
+        .unwrap_or(0);
     let mut chosen = Chosen {
         mark: Mark::default(),
         marks: [Mark::default(); 2],
         entries: Entries::new(),
-        used: if highest == 0 { CheckpointUse::None } else { CheckpointUse::Lost },
+        used: if highest == 0 {
+            CheckpointUse::None
+        } else {
+            CheckpointUse::Lost
+        },
         highest,
     };
     // One that no header confirms was cut short between its own sync and the header's: the
@@ -130,16 +150,23 @@ fn choose(
         if check && !unconfirmed && !confirmed.contains(mark) {
             continue;
         }
-        let Some(entries) = store.load(mark.generation)? else { continue };
+        let Some(entries) = store.load(mark.generation)? else {
+            continue;
+        };
         let newest = confirmed.first().map_or(mark.generation, |m| m.generation);
         chosen.used = match newest {
             _ if unconfirmed => CheckpointUse::Unconfirmed(mark.generation),
             n if n <= mark.generation => CheckpointUse::Newest(n),
-            n => CheckpointUse::FellBack { to: mark.generation, from: n },
+            n => CheckpointUse::FellBack {
+                to: mark.generation,
+                from: n,
+            },
         };
         chosen.mark = *mark;
         chosen.entries = entries;
-        let other = held.iter().find(|m| m.generation < mark.generation && confirmed.contains(m));
+        let other = held
+            .iter()
+            .find(|m| m.generation < mark.generation && confirmed.contains(m));
         chosen.marks = [*mark, other.copied().unwrap_or_default()];
         return Ok(chosen);
     }

@@ -3,9 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::format::{
-    FLAG_ZSTD, GROUP_HEADER_BYTES, GroupHeader, group_bytes,
-};
+use super::format::{FLAG_ZSTD, GROUP_HEADER_BYTES, GroupHeader, group_bytes};
 use crate::disk::{Disk, DiskFile};
 use crate::error::LogError;
 
@@ -37,10 +35,16 @@ impl Roll {
         if let Some((path, before)) = &self.unsynced {
             before.sync_data().map_err(LogError::io("sync", path))?;
         }
-        file.write_at(&self.content, 0).map_err(LogError::io("write", &self.spare))?;
-        file.sync_data().map_err(LogError::io("sync", &self.spare))?;
-        self.disk.rename(&self.spare, &self.path).map_err(LogError::io("rename", &self.spare))?;
-        self.disk.sync_dir(&self.dir).map_err(LogError::io("sync", &self.dir))
+        file.write_at(&self.content, 0)
+            .map_err(LogError::io("write", &self.spare))?;
+        file.sync_data()
+            .map_err(LogError::io("sync", &self.spare))?;
+        self.disk
+            .rename(&self.spare, &self.path)
+            .map_err(LogError::io("rename", &self.spare))?;
+        self.disk
+            .sync_dir(&self.dir)
+            .map_err(LogError::io("sync", &self.dir))
     }
 }
 
@@ -72,7 +76,10 @@ impl CommitJob {
     /// one. Blocks for as long as the disk takes.
     pub fn run(mut self) -> CommitDone {
         let result = self.write();
-        CommitDone { kit: self.kit, result }
+        CommitDone {
+            kit: self.kit,
+            result,
+        }
     }
 
     fn write(&mut self) -> Result<u64, LogError> {
@@ -82,7 +89,9 @@ impl CommitJob {
         let mut written = 0;
         if let Some(header) = self.header {
             let group = pack(&mut self.kit, header, self.compress_above, &self.path)?;
-            self.file.write_at(group, self.at).map_err(LogError::io("write", &self.path))?;
+            self.file
+                .write_at(group, self.at)
+                .map_err(LogError::io("write", &self.path))?;
             written = group.len() as u64;
         }
         if self.sync {
@@ -108,7 +117,9 @@ fn pack<'a>(
     if plain > compress_above {
         let zstd = match &mut kit.zstd {
             Some(zstd) => zstd,
-            none => none.insert(zstd::bulk::Compressor::new(1).map_err(LogError::io("zstd", path))?),
+            none => {
+                none.insert(zstd::bulk::Compressor::new(1).map_err(LogError::io("zstd", path))?)
+            }
         };
         // A body that does not shrink fails for want of room and stays plain.
         kit.packed.resize(GROUP_HEADER_BYTES + plain, 0);
@@ -120,7 +131,11 @@ fn pack<'a>(
             }
         }
     }
-    let group = if stored < plain { &mut kit.packed } else { &mut kit.group };
+    let group = if stored < plain {
+        &mut kit.packed
+    } else {
+        &mut kit.group
+    };
     header.stored_bytes = u32::try_from(stored).expect("bounded by group_bytes_max");
     group.truncate(GROUP_HEADER_BYTES + stored);
     header.seal(group);

@@ -35,7 +35,9 @@ pub(crate) struct Listing {
 pub(crate) fn list(disk: &dyn Disk, dir: &Path) -> Result<Listing, LogError> {
     let mut listing = Listing::default();
     for entry in disk.list(dir).map_err(LogError::io("list", dir))? {
-        let Some(stem) = entry.name.strip_suffix(".journal") else { continue };
+        let Some(stem) = entry.name.strip_suffix(".journal") else {
+            continue;
+        };
         if let Some(n) = stem.strip_prefix("spare-").and_then(number) {
             listing.spares.push((n, entry.bytes));
         } else if stem.strip_prefix("rot-").and_then(number).is_some() {
@@ -89,11 +91,16 @@ impl Spares {
             spares.next = spares.next.max(n + 1);
             let path = spare_path(dir, *n);
             if *bytes == file_bytes && spares.held.len() < SPARES {
-                let file =
-                    spares.disk.open(&path, Open::Write).map_err(LogError::io("open", &path))?;
+                let file = spares
+                    .disk
+                    .open(&path, Open::Write)
+                    .map_err(LogError::io("open", &path))?;
                 spares.held.push(Spare { path, file });
             } else {
-                spares.disk.remove(&path).map_err(LogError::io("remove", &path))?;
+                spares
+                    .disk
+                    .remove(&path)
+                    .map_err(LogError::io("remove", &path))?;
             }
         }
         Ok(spares)
@@ -112,9 +119,7 @@ impl Spares {
         while self.held.len() < SPARES {
             match self.preallocate(self.file_bytes) {
                 Ok(spare) => self.held.push(spare),
-                Err(LogError::Io { source, .. })
-                    if source.kind() == io::ErrorKind::StorageFull =>
-                {
+                Err(LogError::Io { source, .. }) if source.kind() == io::ErrorKind::StorageFull => {
                     return Ok(false);
                 }
                 Err(e) => return Err(e),
@@ -127,7 +132,10 @@ impl Spares {
     pub fn preallocate(&mut self, bytes: u64) -> Result<Spare, LogError> {
         let path = spare_path(&self.dir, self.next);
         self.next += 1;
-        let file = self.disk.open(&path, Open::Create).map_err(LogError::io("create", &path))?;
+        let file = self
+            .disk
+            .open(&path, Open::Create)
+            .map_err(LogError::io("create", &path))?;
         if let Err(e) = file.allocate(bytes) {
             drop(file);
             // The name may go with the next directory sync; until then it is a short spare.
@@ -150,14 +158,19 @@ impl Spares {
         if rotten && self.rotten < ROTTEN_MAX {
             let to = self.dir.join(format!("rot-{sequence:020}.journal"));
             self.rotten += 1;
-            return self.disk.rename(path, &to).map_err(LogError::io("rename", path));
+            return self
+                .disk
+                .rename(path, &to)
+                .map_err(LogError::io("rename", path));
         }
         if self.held.len() >= SPARES || len != self.file_bytes || rotten {
             return self.disk.remove(path).map_err(LogError::io("remove", path));
         }
         let to = spare_path(&self.dir, self.next);
         self.next += 1;
-        self.disk.rename(path, &to).map_err(LogError::io("rename", path))?;
+        self.disk
+            .rename(path, &to)
+            .map_err(LogError::io("rename", path))?;
         self.held.push(Spare { path: to, file });
         Ok(())
     }

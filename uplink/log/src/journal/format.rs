@@ -207,7 +207,11 @@ pub(crate) fn next_frame(body: &[u8], flags: u32, at: &mut usize) -> Option<RawF
             let end = i.checked_add(len)?;
             body.get(i..end)?;
             *at = end;
-            return Some(RawFrame { kind, origin, payload: i..end });
+            return Some(RawFrame {
+                kind,
+                origin,
+                payload: i..end,
+            });
         }
     }
     None

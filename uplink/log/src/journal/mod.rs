@@ -90,7 +90,11 @@ impl JournalConfig {
     /// Checked when a journal is opened.
     pub fn check(&self) -> Result<(), LogError> {
         let wrong = |key, value: u64, valid: String| {
-            Err(LogError::Config { key, value: value.to_string(), valid })
+            Err(LogError::Config {
+                key,
+                value: value.to_string(),
+                valid,
+            })
         };
         let group = self.group_bytes_max as u64;
         if group < 1024 || self.group_bytes_max > format::BODY_BYTES_MAX {

@@ -36,16 +36,27 @@ impl Index {
 
     /// The file that holds a durable frame, and the place to start looking for it.
     fn find(&self, position: u64) -> Result<(LiveFile, u64), LogError> {
-        let not_held =
-            || LogError::NotHeld { position, from: self.start(), to: self.durable };
+        let not_held = || LogError::NotHeld {
+            position,
+            from: self.start(),
+            to: self.durable,
+        };
         if position >= self.durable {
             return Err(not_held());
         }
-        let file = self.files.iter().rev().find(|f| f.first <= position).ok_or_else(not_held)?;
+        let file = self
+            .files
+            .iter()
+            .rev()
+            .find(|f| f.first <= position)
+            .ok_or_else(not_held)?;
         let i = file.stops.partition_point(|s| s.0 <= position);
         let stop = i.checked_sub(1).map(|i| file.stops[i].1);
         let at = stop.ok_or_else(|| LogError::corrupt(&file.path, 0, "the frame is lost"))?;
-        let found = LiveFile { stops: Vec::new(), ..file.clone() };
+        let found = LiveFile {
+            stops: Vec::new(),
+            ..file.clone()
+        };
         Ok((found, at))
     }
 }
@@ -53,7 +64,9 @@ impl Index {
 pub(crate) type Shared = Arc<Mutex<Index>>;
 
 pub(crate) fn lock(shared: &Shared) -> MutexGuard<'_, Index> {
-    shared.lock().expect("no code panics while it holds the index")
+    shared
+        .lock()
+        .expect("no code panics while it holds the index")
 }
 
 /// One group, checked and decompressed.
@@ -70,7 +83,9 @@ pub(crate) fn group_header(
     salt: u64,
 ) -> Result<Option<GroupHeader>, LogError> {
     let mut fixed = [0; GROUP_HEADER_BYTES];
-    let n = file.read_at(&mut fixed, at).map_err(LogError::io("read", path))?;
+    let n = file
+        .read_at(&mut fixed, at)
+        .map_err(LogError::io("read", path))?;
     Ok(GroupHeader::decode(&fixed[..n]).filter(|h| h.salt == salt))
 }
 
@@ -82,11 +97,16 @@ pub(crate) fn stored_group(
     header: &GroupHeader,
 ) -> Result<Vec<u8>, LogError> {
     let mut stored = vec![0; GROUP_HEADER_BYTES + header.stored_bytes as usize];
-    file.read_exact_at(&mut stored, at).map_err(LogError::io("read", path))?;
+    file.read_exact_at(&mut stored, at)
+        .map_err(LogError::io("read", path))?;
     // Also against a change since the header was read: the checksum covers all but itself.
     let same = GroupHeader::decode(&stored) == Some(*header);
     if !same || crc32fast::hash(&stored[8..]) != header.crc {
-        return Err(LogError::corrupt(path, at, "the checksum of a group does not match"));
+        return Err(LogError::corrupt(
+            path,
+            at,
+            "the checksum of a group does not match",
+        ));
     }
     Ok(stored)
 }
@@ -106,7 +126,11 @@ pub(crate) fn read_group(
         stored
     };
     if body.len() != header.plain_bytes as usize {
-        return Err(LogError::corrupt(path, at, "a group's body has another length than it says"));
+        return Err(LogError::corrupt(
+            path,
+            at,
+            "a group's body has another length than it says",
+        ));
     }
     Ok(Group { header, body })
 }
@@ -125,17 +149,22 @@ impl Clone for Reader {
 
 impl Reader {
     pub(crate) fn new(shared: Shared) -> Reader {
-        Reader { shared, cached: Mutex::new(None) }
+        Reader {
+            shared,
+            cached: Mutex::new(None),
+        }
     }
 
     /// A durable frame that is still in the journal.
     /// NotHeld: not durable yet, or trimmed. Corrupt: its bytes have rotted.
     pub fn read(&self, position: Position) -> Result<Frame, LogError> {
         let (file, at) = lock(&self.shared).find(position.0)?;
-        let mut cached = self.cached.lock().expect("no code panics while it holds the cache");
-        let hit = |g: &Group| {
-            g.header.salt == file.salt && g.header.frames_range().contains(&position.0)
-        };
+        let mut cached = self
+            .cached
+            .lock()
+            .expect("no code panics while it holds the cache");
+        let hit =
+            |g: &Group| g.header.salt == file.salt && g.header.frames_range().contains(&position.0);
         if !cached.as_ref().is_some_and(hit) {
             *cached = None;
             let group = find_group(&file, at, position.0);
@@ -202,7 +231,13 @@ pub struct Replay {
 
 impl Replay {
     pub(crate) fn new(stretches: Vec<Stretch>, from: u64, lost: Vec<Range<u64>>) -> Replay {
-        Replay { stretches: stretches.into(), from, lost, copies: HashSet::new(), group: None }
+        Replay {
+            stretches: stretches.into(),
+            from,
+            lost,
+            copies: HashSet::new(),
+            group: None,
+        }
     }
 
     /// The next group that reaches `from`, if any is left.
@@ -256,7 +291,11 @@ impl Iterator for Replay {
                 continue;
             }
             let Some(raw) = next_frame(&group.body, group.header.flags, at) else {
-                let path = self.stretches.front().map(|s| s.path.clone()).unwrap_or_default();
+                let path = self
+                    .stretches
+                    .front()
+                    .map(|s| s.path.clone())
+                    .unwrap_or_default();
                 self.group = None;
                 return Some(Err(LogError::corrupt(&path, 0, MALFORMED)));
             };
@@ -269,7 +308,12 @@ impl Iterator for Replay {
                 continue;
             }
             let (position, origin) = (Position(position), Position(origin));
-            return Some(Ok(Frame { position, origin, kind: raw.kind, payload }));
+            return Some(Ok(Frame {
+                position,
+                origin,
+                kind: raw.kind,
+                payload,
+            }));
         }
     }
 }

@@ -51,7 +51,9 @@ pub(crate) fn survey(disk: Arc<dyn Disk>, cfg: &JournalConfig) -> Result<Survey,
     let mut files = Vec::new();
     for sequence in listing.sequences {
         let path = journal_path(&cfg.dir, sequence);
-        let file = disk.open(&path, Open::Write).map_err(LogError::io("open", &path))?;
+        let file = disk
+            .open(&path, Open::Write)
+            .map_err(LogError::io("open", &path))?;
         let header = match read_header(&*file) {
             // A name that a lost rename brought back says another number inside.
             Ok(found) => found.filter(|(h, _)| h.sequence == sequence),
@@ -62,14 +64,28 @@ pub(crate) fn survey(disk: Arc<dyn Disk>, cfg: &JournalConfig) -> Result<Survey,
         };
         let scanned = Scanned::default();
         let (limit, rotten) = (u64::MAX, header.is_none());
-        files.push(Surveyed { sequence, path, file, header, scanned, limit, rotten });
+        files.push(Surveyed {
+            sequence,
+            path,
+            file,
+            header,
+            scanned,
+            limit,
+            rotten,
+        });
     }
     let mut limit = u64::MAX;
     for f in files.iter_mut().rev() {
         f.limit = limit;
         limit = f.header.as_ref().map_or(limit, |(h, _)| limit.min(h.first));
     }
-    let mut survey = Survey { disk, cfg: cfg.clone(), spares, files, report };
+    let mut survey = Survey {
+        disk,
+        cfg: cfg.clone(),
+        spares,
+        files,
+        report,
+    };
     survey.scan();
     Ok(survey)
 }
@@ -89,7 +105,11 @@ impl Survey {
                 self.report.unreadable.push((f.path.clone(), e.to_string()));
                 f.rotten = true;
             }
-            reached = f.scanned.runs.last().map_or(reached, |r| reached.max(r.frames.end));
+            reached = f
+                .scanned
+                .runs
+                .last()
+                .map_or(reached, |r| reached.max(r.frames.end));
         }
     }
 
@@ -134,7 +154,14 @@ impl Survey {
                 let marks = h.marks.iter().map(|m| m.at).max().unwrap_or(0);
                 bound = bound.max(h.first).max(marks);
             }
-            bound = f.scanned.runs.iter().map(|r| r.synced).max().unwrap_or(0).max(bound);
+            bound = f
+                .scanned
+                .runs
+                .iter()
+                .map(|r| r.synced)
+                .max()
+                .unwrap_or(0)
+                .max(bound);
         }
         bound
     }
@@ -156,14 +183,22 @@ impl Survey {
         let (tail, stops) = self.tail(tail_from)?;
         self.report.tail_frames = end - tail_from;
 
-        let Survey { disk, cfg, spares, files, report } = self;
+        let Survey {
+            disk,
+            cfg,
+            spares,
+            files,
+            report,
+        } = self;
         let mut journal = Journal::new(disk, cfg, spares, end);
         journal.marks = marks;
         let newest = files.iter().rev().find_map(|f| f.header.as_ref());
         journal.header = newest.map(|(_, owner)| owner.clone()).unwrap_or_default();
         journal.sequence = files.last().map_or(0, |f| f.sequence);
         let stays_in_place = !journal.cfg.rules.j4()
-            && files.last().is_some_and(|f| f.header.is_some() && !f.scanned.runs.is_empty());
+            && files
+                .last()
+                .is_some_and(|f| f.header.is_some() && !f.scanned.runs.is_empty());
         let limit = if stays_in_place { end } else { tail_from };
         let mut stretches = stretches(&files, from, limit);
         let gone = adopt(&journal, files, limit);
@@ -188,9 +223,16 @@ impl Survey {
 
     /// Keeps the runs that count, reports holes, and returns the number after the last frame.
     fn choose_runs(&mut self, from: u64, bound: u64) -> u64 {
-        let start = if self.files.is_empty() { from } else { self.start() };
+        let start = if self.files.is_empty() {
+            from
+        } else {
+            self.start()
+        };
         if from < start {
-            self.report.lost.push(Lost { place: None, frames: from..start });
+            self.report.lost.push(Lost {
+                place: None,
+                frames: from..start,
+            });
         }
         let mut expected = start;
         let mut cut = None;
@@ -213,26 +255,42 @@ impl Survey {
                     }
                     f.rotten = true;
                     let place = Some((f.path.clone(), hole));
-                    report.lost.push(Lost { place, frames: expected..run.frames.start });
+                    report.lost.push(Lost {
+                        place,
+                        frames: expected..run.frames.start,
+                    });
                 }
                 expected = run.frames.end;
                 kept.push(run);
             }
             f.scanned.runs = kept;
         }
-        let torn = self.files.last().and_then(|f| Some((f.path.clone(), f.scanned.torn.clone()?)));
+        let torn = self
+            .files
+            .last()
+            .and_then(|f| Some((f.path.clone(), f.scanned.torn.clone()?)));
         if expected < bound {
             let place = torn.or_else(|| cut.clone());
             if let (Some(last), true) = (self.files.last_mut(), place.is_some()) {
                 last.rotten = true;
             }
-            report.lost.push(Lost { place, frames: expected..bound });
+            report.lost.push(Lost {
+                place,
+                frames: expected..bound,
+            });
             expected = bound;
         } else if let Some((path, bytes)) = cut.or(torn) {
-            report.cut = Some(Cut { path, bytes, at: super::Position(expected) });
+            report.cut = Some(Cut {
+                path,
+                bytes,
+                at: super::Position(expected),
+            });
         }
         // What is in the checkpoint is not lost with the journal.
-        report.lost.iter_mut().for_each(|l| l.frames.start = l.frames.start.max(from));
+        report
+            .lost
+            .iter_mut()
+            .for_each(|l| l.frames.start = l.frames.start.max(from));
         report.lost.retain(|l| !l.frames.is_empty());
         expected.max(from)
     }
@@ -278,7 +336,13 @@ fn stretches(files: &[Surveyed], from: u64, limit: u64) -> Vec<Stretch> {
             let (first, at) = run.stops[i];
             let frames = first..frames.end;
             let (file, path, salt) = (f.file.clone(), f.path.clone(), run.salt);
-            stretches.push(Stretch { file, path, salt, at, frames });
+            stretches.push(Stretch {
+                file,
+                path,
+                salt,
+                at,
+                frames,
+            });
         }
     }
     stretches
@@ -303,7 +367,15 @@ fn adopt(journal: &Journal, files: Vec<Surveyed>, limit: u64) -> Vec<LiveFile> {
             (None, None) => 0,
         };
         let (sequence, path, file, rotten) = (f.sequence, f.path, f.file, f.rotten);
-        let live = LiveFile { sequence, first, path, file, salt, stops, rotten };
+        let live = LiveFile {
+            sequence,
+            first,
+            path,
+            file,
+            salt,
+            stops,
+            rotten,
+        };
         if live.stops.is_empty() {
             gone.push(live);
         } else {
@@ -321,14 +393,24 @@ impl Journal {
         let (first, at) = *live.stops.first()?;
         let (file, path, salt) = (live.file.clone(), live.path.clone(), live.salt);
         let frames = first..end;
-        Some(Stretch { file, path, salt, at, frames })
+        Some(Stretch {
+            file,
+            path,
+            salt,
+            at,
+            frames,
+        })
     }
 
     /// What recovery did before J4: believe the page cache and go on in the last file.
     fn append_in_place(&mut self) -> Result<(), LogError> {
         let last = lock(&self.shared).files.back().cloned();
         let last = last.expect("the caller saw groups in it");
-        let mut at = last.stops.last().expect("a file without stops is not adopted").1;
+        let mut at = last
+            .stops
+            .last()
+            .expect("a file without stops is not adopted")
+            .1;
         while let Some(header) = group_header(&*last.file, &last.path, at, last.salt)? {
             if header.first >= self.next {
                 break;
@@ -336,7 +418,10 @@ impl Journal {
             at += header.total_bytes();
         }
         self.at = at;
-        self.len = last.file.len().map_err(LogError::io("measure", &last.path))?;
+        self.len = last
+            .file
+            .len()
+            .map_err(LogError::io("measure", &last.path))?;
         self.sealed = self.len.saturating_sub(at) < group_bytes(self.cfg.group_bytes_max) as u64;
         Ok(())
     }

@@ -99,9 +99,16 @@ pub(crate) fn scan(file: &dyn DiskFile, header: &FileHeader, owner_bytes: usize)
 /// a frame number in `frames`: what an older use of the file left has lower ones.
 pub(crate) fn salvage(file: &dyn DiskFile, frames: Range<u64>) -> Scanned {
     let mut any = Scanned::default();
-    any.error =
-        scan_from(file, BLOCK_BYTES as u64, |g| frames.contains(&g.first), &mut any).err();
-    let Some(first) = any.runs.first() else { return any };
+    any.error = scan_from(
+        file,
+        BLOCK_BYTES as u64,
+        |g| frames.contains(&g.first),
+        &mut any,
+    )
+    .err();
+    let Some(first) = any.runs.first() else {
+        return any;
+    };
     let mut seen = Scanned::default();
     seen.error = scan_from(file, first.at, |g| g.salt == first.salt, &mut seen).err();
     seen
@@ -114,7 +121,12 @@ fn scan_from(
     seen: &mut Scanned,
 ) -> io::Result<()> {
     let len = file.len()?;
-    let mut window = Window { file, len, start: 0, bytes: Vec::new() };
+    let mut window = Window {
+        file,
+        len,
+        start: 0,
+        bytes: Vec::new(),
+    };
     let mut at = from;
     while at + GROUP_HEADER_BYTES as u64 <= len {
         let header = GroupHeader::decode(window.load(at, GROUP_HEADER_BYTES)?);
@@ -163,7 +175,9 @@ impl Window<'_> {
         while at + (GROUP_HEADER_BYTES as u64) <= self.len {
             self.load(at, GROUP_HEADER_BYTES)?;
             let held = &self.bytes[(at - self.start) as usize..];
-            let found = held.chunks_exact(ALIGN_BYTES).position(|c| c[..4] == GROUP_MAGIC);
+            let found = held
+                .chunks_exact(ALIGN_BYTES)
+                .position(|c| c[..4] == GROUP_MAGIC);
             match found {
                 Some(i) => return Ok(at + (i * ALIGN_BYTES) as u64),
                 None => at += (held.len() / ALIGN_BYTES * ALIGN_BYTES) as u64,

@@ -56,7 +56,10 @@ pub(crate) struct InFlight {
 impl Journal {
     /// `next`, `written` and `durable` start at `next`.
     pub(super) fn new(disk: Arc<dyn Disk>, cfg: JournalConfig, spares: Spares, next: u64) -> Self {
-        let index = Index { files: Default::default(), durable: next };
+        let index = Index {
+            files: Default::default(),
+            durable: next,
+        };
         Journal {
             disk,
             cfg,
@@ -67,7 +70,11 @@ impl Journal {
             at: 0,
             len: 0,
             sealed: true,
-            kit: Some(Kit { group: Vec::new(), packed: Vec::new(), zstd: None }),
+            kit: Some(Kit {
+                group: Vec::new(),
+                packed: Vec::new(),
+                zstd: None,
+            }),
             pending: vec![0; GROUP_HEADER_BYTES],
             pending_frames: 0,
             next,
@@ -81,7 +88,9 @@ impl Journal {
 
     pub fn check_alive(&self) -> Result<(), LogError> {
         match &self.poisoned {
-            Some(cause) => Err(LogError::Poisoned { cause: cause.clone() }),
+            Some(cause) => Err(LogError::Poisoned {
+                cause: cause.clone(),
+            }),
             None => Ok(()),
         }
     }
@@ -99,15 +108,25 @@ impl Journal {
         let max = FRAME_BYTES_MAX.min(self.cfg.group_bytes_max - FRAME_OVERHEAD_MAX);
         if bytes > max {
             let (bytes, max) = (bytes as u64, max as u64);
-            return Err(LogError::TooLarge { what: "a frame", bytes, max });
+            return Err(LogError::TooLarge {
+                what: "a frame",
+                bytes,
+                max,
+            });
         }
         let pending = self.pending.len() - GROUP_HEADER_BYTES;
         if pending + bytes + FRAME_OVERHEAD_MAX > self.cfg.group_bytes_max {
-            return Err(LogError::Busy { what: "the pending group is full" });
+            return Err(LogError::Busy {
+                what: "the pending group is full",
+            });
         }
         if self.pending_frames == 0 && self.sealed && !self.may_roll()? {
             let need = self.cfg.file_bytes;
-            return Err(LogError::Full { what: "the journal", need, have: 0 });
+            return Err(LogError::Full {
+                what: "the journal",
+                need,
+                have: 0,
+            });
         }
         put_frame(&mut self.pending, kind, None, parts);
         self.pending_frames += 1;
@@ -139,9 +158,15 @@ impl Journal {
         let pending = (self.pending.len() - GROUP_HEADER_BYTES) as u64;
         let group = self.cfg.group_bytes_max as u64;
         let here = if self.sealed {
-            if self.pending_frames > 0 { group.saturating_sub(pending) } else { 0 }
+            if self.pending_frames > 0 {
+                group.saturating_sub(pending)
+            } else {
+                0
+            }
         } else {
-            self.len.saturating_sub(self.at).saturating_sub(self.group_room() + pending)
+            self.len
+                .saturating_sub(self.at)
+                .saturating_sub(self.group_room() + pending)
         };
         here + free_files * per_file
     }
@@ -163,7 +188,12 @@ impl Journal {
             Some(_) if self.sealed => Some(self.roll(self.written, 0).map_err(|e| self.poison(e))?),
             _ => None,
         };
-        let mut in_flight = InFlight { written: self.next, sync, first: self.written, roll: None };
+        let mut in_flight = InFlight {
+            written: self.next,
+            sync,
+            first: self.written,
+            roll: None,
+        };
         let (path, file, salt);
         let mut rolled = None;
         match roll {
@@ -203,7 +233,12 @@ impl Journal {
         kit.group.resize(GROUP_HEADER_BYTES, 0);
         std::mem::swap(&mut kit.group, &mut self.pending);
         let frames = std::mem::take(&mut self.pending_frames);
-        self.group_header(self.written, frames, 0, kit.group.len() - GROUP_HEADER_BYTES)
+        self.group_header(
+            self.written,
+            frames,
+            0,
+            kit.group.len() - GROUP_HEADER_BYTES,
+        )
     }
 
     fn group_header(&self, first: u64, frames: u32, flags: u32, plain: usize) -> GroupHeader {
@@ -223,10 +258,19 @@ impl Journal {
 
     /// A new file from a spare, and its header; nothing is written yet.
     fn roll(&mut self, first: u64, groups_bytes: usize) -> Result<(LiveFile, Roll), LogError> {
-        let owner: &[u8] = if self.cfg.rules.j3() { &self.header } else { &[] };
+        let owner: &[u8] = if self.cfg.rules.j3() {
+            &self.header
+        } else {
+            &[]
+        };
         self.sequence += 1;
         let salt = salt(self.cfg.salt_seed, self.sequence);
-        let header = FileHeader { salt, sequence: self.sequence, first, marks: self.marks };
+        let header = FileHeader {
+            salt,
+            sequence: self.sequence,
+            first,
+            marks: self.marks,
+        };
         let content = encode_header(&header, owner);
         let spare = match self.spares.take() {
             Some(spare) => spare,
@@ -241,7 +285,11 @@ impl Journal {
         let unsynced = {
             let index = lock(&self.shared);
             let lagging = self.durable < self.written;
-            index.files.back().filter(|_| lagging).map(|f| (f.path.clone(), f.file.clone()))
+            index
+                .files
+                .back()
+                .filter(|_| lagging)
+                .map(|f| (f.path.clone(), f.file.clone()))
         };
         let live = LiveFile {
             sequence: self.sequence,
@@ -253,7 +301,17 @@ impl Journal {
             rotten: false,
         };
         let (disk, dir) = (self.disk.clone(), self.cfg.dir.clone());
-        Ok((live, Roll { disk, dir, spare, path, content, unsynced }))
+        Ok((
+            live,
+            Roll {
+                disk,
+                dir,
+                spare,
+                path,
+                content,
+                unsynced,
+            },
+        ))
     }
 
     pub fn finish(&mut self, done: CommitDone) -> Result<Position, LogError> {
@@ -291,7 +349,9 @@ impl Journal {
 
     pub fn commit(&mut self) -> Result<Position, LogError> {
         if self.in_flight.is_some() {
-            return Err(LogError::Busy { what: "a commit is in flight" });
+            return Err(LogError::Busy {
+                what: "a commit is in flight",
+            });
         }
         while let Some(job) = self.begin(true)? {
             self.finish(job.run())?;
@@ -312,15 +372,25 @@ impl Journal {
         let body = roll.content.len() as u64;
         for mut group in groups {
             let header = GroupHeader::decode(&group).expect("made by this crate");
-            GroupHeader { salt: live.salt, ..header }.seal(&mut group);
+            GroupHeader {
+                salt: live.salt,
+                ..header
+            }
+            .seal(&mut group);
             roll.content.extend_from_slice(&group);
         }
-        live.stops = stops.into_iter().map(|(first, at)| (first, at + body)).collect();
+        live.stops = stops
+            .into_iter()
+            .map(|(first, at)| (first, at + body))
+            .collect();
         if let Err(e) = roll.run(&*live.file) {
             return Err(self.poison(e));
         }
         self.at = roll.content.len() as u64;
-        self.len = live.file.len().map_err(LogError::io("measure", &live.path))?;
+        self.len = live
+            .file
+            .len()
+            .map_err(LogError::io("measure", &live.path))?;
         self.sealed = self.len.saturating_sub(self.at) < self.group_room();
         lock(&self.shared).files.push_back(live);
         Ok(())
@@ -349,7 +419,12 @@ impl Journal {
                 if frames > 0 && group.len() + more > self.cfg.group_bytes_max {
                     break;
                 }
-                put_frame(&mut group, frame.kind, Some(frame.origin.0), &[&frame.payload]);
+                put_frame(
+                    &mut group,
+                    frame.kind,
+                    Some(frame.origin.0),
+                    &[&frame.payload],
+                );
                 frames += 1;
                 rest = others;
             }
@@ -389,10 +464,14 @@ impl Journal {
             return Ok(());
         }
         for file in gone {
-            self.spares.recycle(&file.path, file.sequence, file.file, file.rotten)?;
+            self.spares
+                .recycle(&file.path, file.sequence, file.file, file.rotten)?;
         }
         // Before a spare is written: else a power cut could bring a trimmed name back over it.
-        let synced = self.disk.sync_dir(&self.cfg.dir).map_err(LogError::io("sync", &self.cfg.dir));
+        let synced = self
+            .disk
+            .sync_dir(&self.cfg.dir)
+            .map_err(LogError::io("sync", &self.cfg.dir));
         synced.map_err(|e| self.poison(e))
     }
 
@@ -408,7 +487,11 @@ impl Journal {
         }
         let room = self.cfg.file_bytes.saturating_sub(self.group_room()) / 2;
         let max = (room.saturating_sub(4096)).min(HEADER_BYTES_MAX as u64);
-        Err(LogError::TooLarge { what: "a journal header", bytes: header.len() as u64, max })
+        Err(LogError::TooLarge {
+            what: "a journal header",
+            bytes: header.len() as u64,
+            max,
+        })
     }
 
     pub fn reader(&self) -> Reader {

@@ -3,3 +3,4 @@
 mod model;
 mod random;
 mod real;
+mod sled;

@@ -55,7 +55,13 @@ pub fn payload(id: u64) -> Vec<u8> {
         _ => 20 + rng.below(80),
     };
     let mut bytes = id.to_be_bytes().to_vec();
-    bytes.extend((0..len).map(|i| if id % 3 == 0 { rng.next() as u8 } else { (i / 9) as u8 }));
+    bytes.extend((0..len).map(|i| {
+        if id % 3 == 0 {
+            rng.next() as u8
+        } else {
+            (i / 9) as u8
+        }
+    }));
     bytes
 }
 
@@ -134,7 +140,11 @@ impl Owner {
                 return Err(format!("item {id} has another content"));
             }
         }
-        let next = items.keys().last().map_or(0, |id| id + 1).max(header_next(&recovered.header));
+        let next = items
+            .keys()
+            .last()
+            .map_or(0, |id| id + 1)
+            .max(header_next(&recovered.header));
         for id in 0..p.acked {
             let settled = p.settling.contains(&id);
             if !items.contains_key(&id) && !settled {
@@ -152,7 +162,13 @@ impl Owner {
         p.acked = next;
         p.slow = unsettled;
         let unacked = BTreeMap::new();
-        Ok(Owner { durable, next, unacked, slow, changes })
+        Ok(Owner {
+            durable,
+            next,
+            unacked,
+            slow,
+            changes,
+        })
     }
 
     pub fn stage(&mut self, slow: bool, p: &mut Promises) -> Result<(), LogError> {
@@ -168,7 +184,8 @@ impl Owner {
         if slow {
             self.slow.insert(id, position);
         } else {
-            self.changes.push((id.to_be_bytes().to_vec(), Some(payload(id))));
+            self.changes
+                .push((id.to_be_bytes().to_vec(), Some(payload(id))));
         }
         Ok(())
     }
@@ -193,7 +210,9 @@ impl Owner {
         let at = self.durable.end();
         let changes = std::mem::take(&mut self.changes);
         let forward: Vec<Position> = self.slow.values().copied().collect();
-        let done = self.durable.checkpoint(at, changes, header(self.next), &forward)?;
+        let done = self
+            .durable
+            .checkpoint(at, changes, header(self.next), &forward)?;
         for (place, (old, new)) in self.slow.values_mut().zip(done.forwarded) {
             assert_eq!(*place, old);
             *place = new;

@@ -3,8 +3,8 @@
 
 use std::collections::BTreeMap;
 
-use super::rng::Rng;
 use super::SimCounters;
+use super::rng::Rng;
 
 /// The unit that reaches the medium whole or not at all.
 pub(super) const SECTOR: usize = 512;

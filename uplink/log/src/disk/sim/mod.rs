@@ -101,7 +101,9 @@ impl SimDisk {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().expect("no call panics while it holds the lock")
+        self.state
+            .lock()
+            .expect("no call panics while it holds the lock")
     }
 
     /// Crashes now. Handles from before are dead; call [`SimDisk::restart`] to go on.
@@ -181,7 +183,9 @@ impl SimDisk {
     pub fn files(&self) -> Vec<PathBuf> {
         let state = self.state();
         let live = state.names.live.iter();
-        live.filter(|(_, n)| **n != Node::Dir).map(|(p, _)| p.clone()).collect()
+        live.filter(|(_, n)| **n != Node::Dir)
+            .map(|(p, _)| p.clone())
+            .collect()
     }
 }
 
@@ -198,7 +202,8 @@ impl State {
                 self.counters.power_cuts += 1;
                 // Clean losses and complete write-back are as likely as any mixture.
                 let keep_of_8 = [0, 1, 4, 7, 8][self.rng.below(5) as usize];
-                self.names.power_cut(keep_of_8, &mut self.rng, &mut self.counters);
+                self.names
+                    .power_cut(keep_of_8, &mut self.rng, &mut self.counters);
                 for content in self.files.values_mut() {
                     content.power_cut(keep_of_8, &mut self.rng, &mut self.counters);
                 }
@@ -207,7 +212,11 @@ impl State {
     }
 
     fn up(&self) -> io::Result<()> {
-        if self.down.is_some() { Err(off()) } else { Ok(()) }
+        if self.down.is_some() {
+            Err(off())
+        } else {
+            Ok(())
+        }
     }
 
     /// Counts an operation. `Some` when the machine is to crash in it.
@@ -303,7 +312,10 @@ impl Disk for SimDisk {
             (Ok(_), Open::New) => return Err(io::ErrorKind::AlreadyExists.into()),
             (Ok(ino), _) => ino,
             (Err(e), Open::Create | Open::New) if e.kind() == io::ErrorKind::NotFound => {
-                if !state.names.dir_exists(path.parent().unwrap_or(Path::new(""))) {
+                if !state
+                    .names
+                    .dir_exists(path.parent().unwrap_or(Path::new("")))
+                {
                     return Err(e);
                 }
                 state.operation_or_crash(false)?;
@@ -315,14 +327,22 @@ impl Disk for SimDisk {
             (Err(e), _) => return Err(e),
         };
         let life = state.life;
-        Ok(Arc::new(SimFile { disk: self.clone(), ino, life, writable: how != Open::Read }))
+        Ok(Arc::new(SimFile {
+            disk: self.clone(),
+            ino,
+            life,
+            writable: how != Open::Read,
+        }))
     }
 
     fn create_dir(&self, path: &Path) -> io::Result<()> {
         let path = clean(path);
         let mut state = self.state();
         state.up()?;
-        let missing: Vec<_> = path.ancestors().filter(|p| !state.names.dir_exists(p)).collect();
+        let missing: Vec<_> = path
+            .ancestors()
+            .filter(|p| !state.names.dir_exists(p))
+            .collect();
         for dir in missing.into_iter().rev() {
             if state.names.live.contains_key(dir) {
                 return Err(io::ErrorKind::AlreadyExists.into());
@@ -341,13 +361,25 @@ impl Disk for SimDisk {
             return Err(io::ErrorKind::NotFound.into());
         }
         let mut listed = Vec::new();
-        for (path, node) in state.names.live.iter().filter(|(p, _)| p.parent() == Some(&dir)) {
-            let name = path.file_name().expect("a child has a name").to_string_lossy();
+        for (path, node) in state
+            .names
+            .live
+            .iter()
+            .filter(|(p, _)| p.parent() == Some(&dir))
+        {
+            let name = path
+                .file_name()
+                .expect("a child has a name")
+                .to_string_lossy();
             let bytes = match node {
                 Node::File(ino) => state.files.get(ino).map_or(0, |c| c.live.len() as u64),
                 Node::Dir => 0,
             };
-            listed.push(Listed { name: name.into_owned(), is_dir: *node == Node::Dir, bytes });
+            listed.push(Listed {
+                name: name.into_owned(),
+                is_dir: *node == Node::Dir,
+                bytes,
+            });
         }
         listed.sort();
         Ok(listed)
@@ -429,11 +461,19 @@ impl SimFile {
     fn state(&self) -> io::Result<MutexGuard<'_, State>> {
         let state = self.disk.state();
         state.up()?;
-        if state.life == self.life { Ok(state) } else { Err(off()) }
+        if state.life == self.life {
+            Ok(state)
+        } else {
+            Err(off())
+        }
     }
 
     fn changing(&self) -> io::Result<MutexGuard<'_, State>> {
-        if self.writable { self.state() } else { Err(io::ErrorKind::PermissionDenied.into()) }
+        if self.writable {
+            self.state()
+        } else {
+            Err(io::ErrorKind::PermissionDenied.into())
+        }
     }
 }
 
@@ -456,7 +496,11 @@ impl DiskFile for SimFile {
         let fails = fires(&mut state.fail_write);
         // A crash or an error in a write leaves half of it; a power cut may tear that further.
         let half = (crash.is_some() && crash != Some(Crash::Power)) || fails;
-        let done = if half { &bytes[..bytes.len() / 2] } else { bytes };
+        let done = if half {
+            &bytes[..bytes.len() / 2]
+        } else {
+            bytes
+        };
         state.content(self.ino).write(done, at);
         state.counters.writes += 1;
         state.counters.bytes_written += done.len() as u64;
@@ -486,14 +530,24 @@ impl DiskFile for SimFile {
 
     fn allocate(&self, bytes: u64) -> io::Result<()> {
         let len = self.len()?;
-        if len < bytes { self.set_len(bytes) } else { Ok(()) }
+        if len < bytes {
+            self.set_len(bytes)
+        } else {
+            Ok(())
+        }
     }
 
     fn sync_data(&self) -> io::Result<()> {
         let mut state = self.changing()?;
         state.operation_or_crash(true)?;
         state.counters.syncs += 1;
-        let State { files, rng, counters, fail_sync, .. } = &mut *state;
+        let State {
+            files,
+            rng,
+            counters,
+            fail_sync,
+            ..
+        } = &mut *state;
         let content = files.entry(self.ino).or_default();
         if fires(fail_sync) {
             counters.eio += 1;

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
 
-use super::rng::Rng;
 use super::SimCounters;
+use super::rng::Rng;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Node {
@@ -29,7 +29,9 @@ pub(super) struct Names {
 
 /// Drops `.` parts, so that `./a` and `a` are one name.
 pub(super) fn clean(path: &Path) -> PathBuf {
-    path.components().filter(|c| !matches!(c, Component::CurDir)).collect()
+    path.components()
+        .filter(|c| !matches!(c, Component::CurDir))
+        .collect()
 }
 
 fn parent(path: &Path) -> &Path {
@@ -75,10 +77,12 @@ impl Names {
 
     /// Makes the names directly in `dir` durable.
     pub fn sync(&mut self, dir: &Path) {
-        let (done, left) = std::mem::take(&mut self.pending).into_iter().partition(|c| match c {
-            Change::Link(path, _) | Change::Unlink(path) => parent(path) == dir,
-            Change::Rename(from, to, _) => parent(from) == dir || parent(to) == dir,
-        });
+        let (done, left) = std::mem::take(&mut self.pending)
+            .into_iter()
+            .partition(|c| match c {
+                Change::Link(path, _) | Change::Unlink(path) => parent(path) == dir,
+                Change::Rename(from, to, _) => parent(from) == dir || parent(to) == dir,
+            });
         self.pending = left;
         let done: Vec<Change> = done;
         done.iter().for_each(|c| apply(c, &mut self.durable));
@@ -108,7 +112,10 @@ impl Names {
     /// Whether any image or pending change still reaches the file.
     pub fn reaches(&self, ino: u64) -> bool {
         let node = Node::File(ino);
-        self.live.values().chain(self.durable.values()).any(|n| *n == node)
+        self.live
+            .values()
+            .chain(self.durable.values())
+            .any(|n| *n == node)
             || self.pending.iter().any(|c| match c {
                 Change::Link(_, n) | Change::Rename(_, _, n) => *n == node,
                 Change::Unlink(_) => false,
@@ -123,7 +130,11 @@ fn apply(change: &Change, map: &mut Map) {
         }
         Change::Unlink(path) => map.retain(|p, _| !p.starts_with(path)),
         Change::Rename(from, to, node) => {
-            let old: Vec<PathBuf> = map.keys().filter(|p| p.starts_with(from)).cloned().collect();
+            let old: Vec<PathBuf> = map
+                .keys()
+                .filter(|p| p.starts_with(from))
+                .cloned()
+                .collect();
             map.retain(|p, _| !p.starts_with(to) || p.starts_with(from));
             for path in old {
                 let node = map.remove(&path).expect("listed from this map");
@@ -136,5 +147,9 @@ fn apply(change: &Change, map: &mut Map) {
 
 fn moved(path: &Path, from: &Path, to: &Path) -> Option<PathBuf> {
     let rest = path.strip_prefix(from).ok()?;
-    Some(if rest.as_os_str().is_empty() { to.to_path_buf() } else { to.join(rest) })
+    Some(if rest.as_os_str().is_empty() {
+        to.to_path_buf()
+    } else {
+        to.join(rest)
+    })
 }
