@@ -1,1 +1,30 @@
+//! The gateway: an MQTT broker on a durable log that is mirrored to the cloud.
+//!
+//! | module | what it is |
+//! |---|---|
+//! | [`config`] | settings: TOML in, checked values out |
+//! | [`node`] | a running node: its threads, start and stop |
+//! | [`broker`] | listeners and connections around the MQTT machine |
+//! | [`routes`] | from an MQTT message to a record |
+//! | [`store`] | the store thread: journal, group commit, packing |
+//! | [`mirror`] | the log as the uplink sees it |
+//! | [`status`], [`http`] | what the node says about itself |
+//! | [`clock`], [`lock`] | monotonic time over restarts; one node per directory |
+//!
+//! What is absent: this crate does not know Kafka's protocol, nor anything of the cloud but
+//! `uplink/`'s crates.
 
+pub mod broker;
+pub mod clock;
+pub mod config;
+pub mod http;
+pub mod lock;
+pub mod mirror;
+pub mod node;
+pub mod random;
+pub mod routes;
+pub mod status;
+pub mod store;
+
+pub use config::Config;
+pub use node::{Node, NodeError, run};

@@ -1,1 +1,7 @@
-fn main() {}
+//! `edge-node`: the command line.
+
+mod cli;
+
+fn main() -> std::process::ExitCode {
+    cli::main()
+}

@@ -184,6 +184,12 @@ impl Link<'_> {
                 }
                 EdgeEffect::Acked { tp, offset } => self.source.acked(&tp, offset),
                 EdgeEffect::Verified { tp, at } => self.source.verified(&tp, at),
+                EdgeEffect::Describe { tp } => {
+                    if let Some(info) = self.source.stream(&tp) {
+                        session.known.insert(tp, (info.start, info.end));
+                        session.machine.described(self.clock.now(), info);
+                    }
+                }
                 EdgeEffect::Alarm { tp, kind } => {
                     tracing::warn!(partition = %tp, ?kind, "uplink alarm");
                     self.source.alarm(&tp, kind);

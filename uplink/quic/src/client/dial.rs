@@ -88,8 +88,8 @@ impl Dialer {
         let all = self.configured.len() + self.learnt.len();
         let at = self.turn % all.max(1);
         self.turn += 1;
-        let all = self.configured.iter().chain(&self.learnt);
-        all.cloned().nth(at).unwrap_or_default()
+        let mut all = self.configured.iter().chain(&self.learnt);
+        all.nth(at).cloned().unwrap_or_default()
     }
 
     /// Says each new reason once, not every two seconds for a week.

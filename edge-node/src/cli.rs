@@ -1,0 +1,202 @@
+//! Commands and their flags.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+use edge_node::config::{Config, ConfigError};
+use tracing_subscriber::EnvFilter;
+
+/// An MQTT broker on a durable log that is mirrored to the cloud.
+#[derive(Parser)]
+#[command(name = "edge-node", version, about)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the node until SIGTERM or SIGINT.
+    Run(RunArgs),
+    /// Check a configuration file and the bundle it names, and say what is wrong.
+    CheckConfig {
+        /// The file.
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+    },
+    /// Look into a data directory; the node must not run.
+    Log {
+        #[command(subcommand)]
+        command: LogCommand,
+    },
+    /// Print the status of a running node.
+    Status {
+        /// Address of its status page.
+        #[arg(long, default_value = "127.0.0.1:8081", value_name = "ADDR")]
+        addr: String,
+    },
+}
+
+#[derive(Args)]
+struct RunArgs {
+    /// Settings; without it the defaults.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// The bundle from `cloud-cluster edge add`.
+    #[arg(long, value_name = "FILE")]
+    bundle: Option<PathBuf>,
+    /// Where the log lives.
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+    /// Address to listen on for MQTT; may be given several times.
+    #[arg(long, value_name = "ADDR")]
+    mqtt: Vec<String>,
+    /// Address of the status page; "off" for none.
+    #[arg(long, value_name = "ADDR")]
+    status: Option<String>,
+    /// Print the effective settings and end.
+    #[arg(long)]
+    print_config: bool,
+}
+
+#[derive(Subcommand)]
+enum LogCommand {
+    /// Partitions, segments and the journal.
+    Ls { dir: PathBuf },
+    /// Every batch and record.
+    Dump { dir: PathBuf },
+    /// Check every checksum and every offset; exit code 1 if something is wrong.
+    Verify { dir: PathBuf },
+}
+
+pub fn main() -> ExitCode {
+    let outcome = match Cli::parse().command {
+        Command::Run(args) => run(&args),
+        Command::CheckConfig { config } => check_config(&config),
+        Command::Log { command } => inspect(&command),
+        Command::Status { addr } => status(&addr),
+    };
+    match outcome {
+        Ok(code) => code,
+        Err(text) => {
+            eprintln!("edge-node: {text}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn effective(args: &RunArgs) -> Result<Config, ConfigError> {
+    let mut config = match &args.config {
+        Some(path) => Config::read(path)?,
+        None => Config::default(),
+    };
+    if let Some(bundle) = &args.bundle {
+        config.uplink.bundle = bundle.display().to_string();
+    }
+    if let Some(dir) = &args.data_dir {
+        config.data_dir = dir.clone();
+    }
+    if !args.mqtt.is_empty() {
+        config.mqtt.listen = args.mqtt.clone();
+    }
+    match args.status.as_deref() {
+        Some("off") => config.status.listen.clear(),
+        Some(address) => config.status.listen = address.to_owned(),
+        None => {}
+    }
+    config.check()?;
+    Ok(config)
+}
+
+fn run(args: &RunArgs) -> Result<ExitCode, String> {
+    let config = effective(args).map_err(|e| e.to_string())?;
+    if args.print_config {
+        print!("{}", config.to_toml());
+        return Ok(ExitCode::SUCCESS);
+    }
+    log_to_stderr(&config.log_level)?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_io()
+        .enable_time()
+        .build()
+        .map_err(|e| format!("runtime: {e}"))?;
+    let outcome = runtime.block_on(async {
+        let signal = stop_signal().map_err(|e| format!("signals: {e}"))?;
+        edge_node::run(config, signal)
+            .await
+            .map_err(|e| e.to_string())
+    });
+    outcome.map(|()| ExitCode::SUCCESS)
+}
+
+fn log_to_stderr(level: &str) -> Result<(), String> {
+    let filter = match std::env::var("RUST_LOG") {
+        Ok(set) => EnvFilter::try_new(set),
+        Err(_) => EnvFilter::try_new(level),
+    };
+    let filter = filter.map_err(|e| {
+        format!("log_level = {level:?}: {e}; valid: error, warn, info, debug, trace, or per module")
+    })?;
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .init();
+    Ok(())
+}
+
+/// Ready at the first SIGTERM or SIGINT. A second one ends the process at once.
+fn stop_signal() -> std::io::Result<impl Future<Output = ()>> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        tokio::spawn(async move {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            std::process::exit(130);
+        });
+    })
+}
+
+fn check_config(path: &Path) -> Result<ExitCode, String> {
+    let config = Config::read(path).map_err(|e| e.to_string())?;
+    config.bundle().map_err(|e| e.to_string())?;
+    println!("{}: good", path.display());
+    Ok(ExitCode::SUCCESS)
+}
+
+fn inspect(command: &LogCommand) -> Result<ExitCode, String> {
+    let (LogCommand::Ls { dir } | LogCommand::Dump { dir } | LogCommand::Verify { dir }) = command;
+    Err(format!("{}: not in this build", dir.display()))
+}
+
+/// One HTTP/1.0 request by hand: a client library would be the larger half of this program.
+fn status(addr: &str) -> Result<ExitCode, String> {
+    const TIMEOUT: Duration = Duration::from_secs(5);
+    let failed = |e: std::io::Error| format!("status page {addr}: {e}");
+    let mut stream = TcpStream::connect(addr).map_err(failed)?;
+    stream.set_read_timeout(Some(TIMEOUT)).map_err(failed)?;
+    write!(stream, "GET /status HTTP/1.0\r\nhost: {addr}\r\n\r\n").map_err(failed)?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).map_err(failed)?;
+    let (head, body) = answer
+        .split_once("\r\n\r\n")
+        .ok_or("the answer is not HTTP")?;
+    if !head.contains(" 200 ") {
+        return Err(head.lines().next().unwrap_or_default().to_owned());
+    }
+    let value: serde_json::Value = serde_json::from_str(body).map_err(|e| e.to_string())?;
+    let text = serde_json::to_string_pretty(&value).map_err(|e| e.to_string())?;
+    println!("{text}");
+    Ok(ExitCode::SUCCESS)
+}

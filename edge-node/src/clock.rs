@@ -1,0 +1,120 @@
+//! The node's clocks (rule J9).
+//!
+//! Age, expiry and deadlines count on a monotonic clock that goes on across restarts: a gateway's
+//! wall clock starts in 1970 and jumps when the network comes. Only record timestamps are wall time.
+//!
+//! The file `clock` in the data directory holds a time that the running node has not reached yet;
+//! it is moved on before it is reached, and a start goes on from it. So the clock never goes back,
+//! and a crash makes it jump ahead by [`AHEAD_MS`] at most. Time while the node is off does not
+//! count: nothing expires because of an outage of the device itself.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use headwater_log::disk::{Disk, read_all, replace};
+
+/// How far ahead the file is written: one small write in this time.
+pub const AHEAD_MS: u64 = 600_000;
+
+/// Monotonic milliseconds since the data directory was made. Copies agree.
+#[derive(Debug, Clone, Copy)]
+pub struct Clock {
+    base_ms: u64,
+    started: Instant,
+}
+
+impl Clock {
+    /// A clock that goes on from `base_ms`.
+    pub fn from(base_ms: u64) -> Clock {
+        Clock {
+            base_ms,
+            started: Instant::now(),
+        }
+    }
+
+    /// Now.
+    pub fn now_ms(&self) -> u64 {
+        self.base_ms + u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// The moment at which [`Clock::now_ms`] will be `at_ms`; now, when it is past.
+    pub fn instant(&self, at_ms: u64) -> Instant {
+        self.started + std::time::Duration::from_millis(at_ms.saturating_sub(self.base_ms))
+    }
+}
+
+/// Keeps the clock's file ahead of the clock.
+pub struct ClockFile {
+    disk: Arc<dyn Disk>,
+    path: PathBuf,
+    written_ms: u64,
+}
+
+impl ClockFile {
+    /// Reads the file and starts the clock from it. A missing or damaged file starts at 0: times
+    /// in sessions then lie ahead, so they expire late, never early.
+    pub fn open(disk: Arc<dyn Disk>, dir: &Path) -> std::io::Result<(ClockFile, Clock)> {
+        let path = dir.join("clock");
+        let read = read_all(&*disk, &path, 64).ok();
+        let text = read.and_then(|bytes| String::from_utf8(bytes).ok());
+        let base_ms = text.and_then(|text| text.trim().parse().ok()).unwrap_or(0);
+        let mut file = ClockFile {
+            disk,
+            path,
+            written_ms: 0,
+        };
+        file.write(base_ms + AHEAD_MS)?;
+        Ok((file, Clock::from(base_ms)))
+    }
+
+    /// Writes when less than half of the lead is left.
+    pub fn keep_ahead(&mut self, now_ms: u64) -> std::io::Result<()> {
+        if now_ms + AHEAD_MS / 2 < self.written_ms {
+            return Ok(());
+        }
+        self.write(now_ms + AHEAD_MS)
+    }
+
+    /// An orderly stop: the next start goes on from here.
+    pub fn stop(&mut self, now_ms: u64) -> std::io::Result<()> {
+        self.write(now_ms)
+    }
+
+    fn write(&mut self, at_ms: u64) -> std::io::Result<()> {
+        replace(&*self.disk, &self.path, format!("{at_ms}\n").as_bytes())?;
+        self.written_ms = at_ms;
+        Ok(())
+    }
+}
+
+/// The wall clock in ms since 1970, for record timestamps; 0 when it is set before that.
+pub fn wall_ms() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |elapsed| {
+        i64::try_from(elapsed.as_millis()).unwrap_or(i64::MAX)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use headwater_log::RealDisk;
+
+    #[test]
+    fn never_goes_back_over_stop_crash_and_damage() {
+        let dir = tempfile::tempdir().unwrap();
+        let disk: Arc<dyn Disk> = Arc::new(RealDisk);
+        let (mut file, clock) = ClockFile::open(disk.clone(), dir.path()).unwrap();
+        assert!(clock.now_ms() < 1_000);
+        file.keep_ahead(400_000).unwrap();
+        file.stop(500_000).unwrap();
+        // An orderly restart goes on; the run that follows crashes.
+        let (_, clock) = ClockFile::open(disk.clone(), dir.path()).unwrap();
+        assert!((500_000..501_000).contains(&clock.now_ms()));
+        let (_, clock) = ClockFile::open(disk.clone(), dir.path()).unwrap();
+        assert!(clock.now_ms() >= 500_000 + AHEAD_MS);
+        std::fs::write(dir.path().join("clock"), "nonsense").unwrap();
+        assert!(ClockFile::open(disk, dir.path()).is_ok());
+    }
+}
