@@ -1,6 +1,6 @@
 //! Making a segment: the index entries that belong to each appended batch.
 
-use headwater_batch::{BatchError, Offset};
+use headwater_batch::{BatchError, BatchView, Limits, Offset};
 
 use super::{BatchMeta, INDEX_INTERVAL_BYTES, OffsetEntry, SEGMENT_BYTES_MAX, TimeEntry};
 
@@ -33,6 +33,35 @@ impl IndexBuilder {
             newest: None,
             last_time_entry: None,
         }
+    }
+
+    /// Goes on where an entry was made: the batch at `position`, which begins at `offset`, was
+    /// just indexed and is appended next. `time` is the last time entry.
+    pub fn resume(
+        base: Offset,
+        position: u64,
+        offset: Offset,
+        time: Option<TimeEntry>,
+    ) -> IndexBuilder {
+        IndexBuilder {
+            base,
+            position,
+            end: offset,
+            unindexed_bytes: 0,
+            newest: time,
+            last_time_entry: time.map(|entry| entry.timestamp),
+        }
+    }
+
+    /// Leaves out damaged bytes: the next batch lies at `position` and begins at `offset`.
+    pub fn skip_to(&mut self, position: u64, offset: Offset) {
+        assert!(
+            position >= self.position && offset >= self.end,
+            "a log only grows"
+        );
+        self.unindexed_bytes += position - self.position;
+        self.position = position;
+        self.end = offset;
     }
 
     pub fn base(&self) -> Offset {
@@ -134,23 +163,14 @@ impl SegmentBuilder {
 
     /// Appends one whole encoded batch; its CRC is not checked here.
     ///
-    /// Errors: not a batch, an offset below [`end`](SegmentBuilder::end), or a segment beyond the
-    /// i32 bounds. Nothing is appended then.
-    pub fn append(&mut self, batch: &[u8]) -> Result<(), BatchError> {
-        let field = |value| BatchError::Field {
-            field: "header",
-            value,
-        };
-        let meta = BatchMeta::peek(batch).ok_or(field(batch.len() as i64))?;
-        if meta.bytes != batch.len() {
-            return Err(BatchError::Truncated {
-                need: meta.bytes,
-                have: batch.len(),
-            });
-        }
+    /// Errors: not a batch within `limits`, an offset below [`end`](SegmentBuilder::end), or a
+    /// segment beyond the i32 bounds. Nothing is appended then.
+    pub fn append(&mut self, batch: &[u8], limits: &Limits) -> Result<(), BatchError> {
+        let view = BatchView::parse(batch, limits)?;
+        let meta = BatchMeta::from(view.header());
         if !self.indexes.fits(&meta) {
             return Err(BatchError::Field {
-                field: "base_offset",
+                field: "base offset",
                 value: meta.base.0,
             });
         }

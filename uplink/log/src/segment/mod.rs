@@ -23,6 +23,7 @@ mod builder;
 mod index;
 mod lookup;
 mod meta;
+mod scan;
 
 pub use builder::{IndexBuilder, NewEntries, SegmentBuilder, SegmentBytes};
 pub use index::{
@@ -30,6 +31,7 @@ pub use index::{
 };
 pub use lookup::{position_for, time_floor};
 pub use meta::BatchMeta;
+pub use scan::{Scanned, Window, resync, scan};
 
 use headwater_batch::Offset;
 

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use headwater_batch::{BATCH_BYTES_MAX, Level};
 
+use crate::durable::Rules;
 use crate::store::Ms;
 
 /// What happens to new records when the budget is used up.
@@ -24,8 +25,8 @@ pub enum Durability {
     Fsync,
     /// At once; synced within [`StoreConfig::interval_ms`]. A power cut or a kill may lose that much.
     Interval,
-    /// Once the operating system has it. This version writes and syncs in one step, so it is
-    /// answered after the sync, within [`SYNC_MS_MAX`]: never weaker than said.
+    /// Once the operating system has it. This version syncs in the same step, as for `Fsync`:
+    /// never weaker than said.
     Os,
 }
 
@@ -71,6 +72,8 @@ pub struct StoreConfig {
     pub memory_bytes: usize,
     /// A record with an earlier timestamp carries the header `headwater-clock: unset`.
     pub clock_floor_ms: i64,
+    /// Off-switches for tests.
+    pub rules: Rules,
 }
 
 impl StoreConfig {
@@ -91,6 +94,7 @@ impl StoreConfig {
             interval_ms: 1_000,
             memory_bytes: 8 << 20,
             clock_floor_ms: CLOCK_FLOOR_MS,
+            rules: Rules::default(),
         }
     }
 
@@ -113,9 +117,10 @@ impl StoreConfig {
                 ),
             ),
             (
-                self.journal_file_bytes >= 4096,
+                self.journal_file_bytes % 4096 == 0
+                    && (64 << 10..=1 << 30).contains(&self.journal_file_bytes),
                 format!(
-                    "journal_file_bytes is {}, at least 4096",
+                    "journal_file_bytes is {}, valid is a multiple of 4096 in 65536..=1073741824",
                     self.journal_file_bytes
                 ),
             ),

@@ -23,26 +23,108 @@
 //! if wants_checkpoint() && no job in flight: checkpoint(owner's changed state, now)
 //! ```
 
+mod checkpoint;
+mod commit;
 mod config;
+mod digest;
+mod frames;
+mod keep;
+mod lineage;
+mod meta;
+mod open;
+mod stage;
+mod table;
 mod types;
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
-use headwater_batch::{Offset, TopicPartition};
+use headwater_batch::{NewRecord, Offset, TopicPartition};
 
 pub use crate::durable::{CheckpointStore, CommitDone, CommitJob};
 pub use crate::partition::{PartitionReader, ReadError};
 pub use config::{CLOCK_FLOOR_MS, Durability, Full, SYNC_MS_MAX, StoreConfig};
+pub use digest::digest;
+pub use stage::{CLOCK_HEADER, CLOCK_UNSET, ENTRY_RECORDS_MAX};
+pub use table::PARTITIONS_MAX;
 pub use types::{
     BOOTS_MAX, Chunk, Digest, Entry, Gap, GapReason, Lineage, Ms, Recovered, Refused, Staged,
     Token, Usage,
 };
 
 use crate::disk::Disk;
+use crate::durable::Durable;
 use crate::error::LogError;
+use crate::pack::{Packer, Sealed};
+use crate::partition::{PartitionLog, Shared};
+use table::Table;
+
+/// Longest time between two calls of [`Store::tick`] that it asks for.
+const TICK_MS_MAX: Ms = 60_000;
+
+/// [`Store::tick`] commits by itself what the owner has left unsynced for this long, so that J7
+/// holds whatever the owner does.
+const BACKSTOP_MS: Ms = SYNC_MS_MAX - 1_000;
 
 /// The edge's log. See the [module](self).
-pub struct Store;
+pub struct Store {
+    disk: Arc<dyn Disk>,
+    durable: Durable,
+    cfg: StoreConfig,
+    table: Table,
+    packer: Packer,
+    boot: u64,
+    incarnation_if_new: u128,
+    /// Records ever staged.
+    total: u64,
+    /// The persisted clock at the start, and the caller's clock then (J9).
+    clock_base: u64,
+    clock_from: Ms,
+    /// The persisted clock as last asked for.
+    clock_seen: u64,
+    /// Staged records whose frames are not durable.
+    waiting: VecDeque<Waiting>,
+    waiting_bytes: usize,
+    /// Sealed by the packer, on their way to the segments.
+    sealed: Vec<Sealed>,
+    /// Journaled changes that hold once their frame is durable.
+    marks: VecDeque<(u64, Mark)>,
+    scratch: Vec<u8>,
+    /// When the next commit should begin.
+    due: Option<Ms>,
+    /// Since when something staged waits outside, and inside, the commit in flight.
+    unsynced_since: Option<Ms>,
+    in_flight_since: Option<Ms>,
+    acks_moved: bool,
+    keep_at: Ms,
+    segment_bytes: u64,
+    checkpoint_bytes: u64,
+    going_bytes: u64,
+    /// What is used and what is free on the medium, together.
+    medium_bytes: u64,
+    disk_full: bool,
+    stopped: bool,
+    checkpoint_wanted: bool,
+    live_bytes_then: u64,
+}
+
+/// A staged record.
+struct Waiting {
+    position: u64,
+    at: Ms,
+    number: usize,
+    offset: Offset,
+    record: NewRecord,
+    /// What its entry counts for, on the entry's last record.
+    bytes: usize,
+}
+
+/// A change of a partition, by its number.
+enum Mark {
+    Gap(usize, Gap),
+    Fork(usize, frames::ForkFrame),
+    Start(usize, frames::LogStartFrame),
+}
 
 impl Store {
     /// Recovers what is in `cfg.dir`, or starts anew, and appends BOOT(`boot`) durably (U1).
@@ -58,58 +140,76 @@ impl Store {
         boot: u64,
         incarnation_if_new: u128,
     ) -> Result<(Store, Recovered), LogError> {
-        let _ = (disk, checkpoints, cfg, now, boot, incarnation_if_new);
-        unimplemented!()
+        let start = open::Start {
+            now,
+            boot,
+            incarnation_if_new,
+        };
+        open::open(disk, checkpoints, cfg, start)
     }
 
     /// Takes an entry. Its partitions are made when they are new.
     /// On `Err` nothing was written and no offset was used.
     pub fn stage(&mut self, entry: Entry, now: Ms) -> Result<Staged, Refused> {
-        let _ = (entry, now);
-        unimplemented!()
+        self.stage_entry(entry, now)
     }
 
     /// When the next commit should begin: in the past if one is due, `None` if nothing waits.
     /// An entry with durability `fsync` is due at once.
     pub fn commit_due(&self) -> Option<Ms> {
-        unimplemented!()
+        self.due
     }
 
     /// Takes everything staged for one write and one fdatasync. `None` while a job is in flight
     /// or when there is nothing to do.
     pub fn begin_commit(&mut self, now: Ms) -> Result<Option<CommitJob>, LogError> {
-        let _ = now;
-        unimplemented!()
+        self.begin(now)
     }
 
     /// Notes the job's outcome. Entries up to the token are durable: release their acks.
     pub fn finish_commit(&mut self, done: CommitDone, now: Ms) -> Result<Token, LogError> {
-        let _ = (done, now);
-        unimplemented!()
+        self.finish(done, now)
     }
 
     /// Begin, run and finish inline; [`Busy`](crate::error::ErrorKind::Busy) while a job is in
     /// flight.
     pub fn commit(&mut self, now: Ms) -> Result<Token, LogError> {
-        let _ = now;
-        unimplemented!()
+        self.commit_inline(now)
     }
 
     /// Entries up to here are durable.
     pub fn durable(&self) -> Token {
-        unimplemented!()
+        Token(self.durable.durable().0)
     }
 
     /// Seals batches, syncs what waited too long, applies retention and budget. Call it when the
     /// time it returned has come; sooner does no harm.
     pub fn tick(&mut self, now: Ms) -> Result<Ms, LogError> {
-        let _ = now;
-        unimplemented!()
+        self.check_running()?;
+        let since = self.in_flight_since.or(self.unsynced_since);
+        let late = since.is_some_and(|since| now.saturating_sub(since) >= BACKSTOP_MS);
+        if late && self.cfg.rules.j7() && !self.durable.in_flight() {
+            self.commit_inline(now)?;
+        }
+        if self.disk_full && now >= self.keep_at {
+            self.retry_stalled(now)?;
+        }
+        self.packer.seal_due(now, &mut self.sealed);
+        self.append_sealed(now)?;
+        if now >= self.keep_at {
+            self.keep_at = now + keep::KEEP_MS;
+            self.keep(now)?;
+        }
+        Ok(self.next_tick(now))
     }
 
     /// Whether the journal has grown enough for a checkpoint.
     pub fn wants_checkpoint(&self) -> bool {
-        unimplemented!()
+        let grown = self
+            .durable
+            .live_bytes()
+            .saturating_sub(self.live_bytes_then);
+        self.checkpoint_wanted || grown >= self.cfg.journal_file_bytes
     }
 
     /// Commits, seals and syncs everything, then makes `changes` durable and trims the journal
@@ -121,49 +221,48 @@ impl Store {
         changes: Vec<(Vec<u8>, Option<Vec<u8>>)>,
         now: Ms,
     ) -> Result<Token, LogError> {
-        let _ = (changes, now);
-        unimplemented!()
+        self.checkpoint_all(changes, now)
     }
 
     /// Tells the packer about the link: while it is down, batches grow (J8).
     pub fn set_link(&mut self, up: bool) {
-        let _ = up;
-        unimplemented!()
+        self.packer.set_link(up);
     }
 
     /// Every partition of the data directory, in order.
     pub fn partitions(&self) -> Vec<TopicPartition> {
-        unimplemented!()
+        let all = self.table.partitions.iter();
+        let mut all: Vec<_> = all.map(|partition| partition.meta.tp.clone()).collect();
+        all.sort();
+        all
     }
 
     /// The first offset that can be read.
     pub fn start(&self, tp: &TopicPartition) -> Option<Offset> {
-        let _ = tp;
-        unimplemented!()
+        self.table.find(tp).map(|partition| partition.meta.start)
     }
 
     /// The offset after the last batch that can be read.
     pub fn sealed_end(&self, tp: &TopicPartition) -> Option<Offset> {
-        let _ = tp;
-        unimplemented!()
+        self.table.find(tp).map(|partition| partition.log.end())
     }
 
     /// The offset the next record gets.
     pub fn next(&self, tp: &TopicPartition) -> Option<Offset> {
-        let _ = tp;
-        unimplemented!()
+        self.table.find(tp).map(|partition| partition.meta.next)
     }
 
     /// A handle that reads the partition from any thread.
     pub fn reader(&self, tp: &TopicPartition) -> Option<PartitionReader> {
-        let _ = tp;
-        unimplemented!()
+        let shared = Arc::clone(&self.table.find(tp)?.log.shared);
+        Some(PartitionReader::new(shared))
     }
 
     /// Incarnation and boots (U1).
     pub fn lineage(&self, tp: &TopicPartition) -> Option<Lineage> {
-        let _ = tp;
-        unimplemented!()
+        self.table
+            .find(tp)
+            .map(|partition| partition.meta.lineage())
     }
 
     /// The digest of the record before `offset`: `None` if there is none, or it is gone.
@@ -172,21 +271,18 @@ impl Store {
         tp: &TopicPartition,
         offset: Offset,
     ) -> Result<Option<Digest>, ReadError> {
-        let _ = (tp, offset);
-        unimplemented!()
+        self.find_digest(tp, offset)
     }
 
     /// The cloud's `next` as last confirmed.
     pub fn acked(&self, tp: &TopicPartition) -> Option<Offset> {
-        let _ = tp;
-        unimplemented!()
+        self.table.find(tp).map(|partition| partition.meta.acked)
     }
 
     /// The cloud has everything below `offset`. Never moves back. Journaled within 5 s; a crash
     /// before that only makes the edge ask again.
     pub fn set_acked(&mut self, tp: &TopicPartition, offset: Offset, now: Ms) {
-        let _ = (tp, offset, now);
-        unimplemented!()
+        self.move_acked(tp, offset, now);
     }
 
     /// A new incarnation that starts at `at` (U1, DIVERGED). In force when the token is durable.
@@ -197,25 +293,58 @@ impl Store {
         at: Offset,
         now: Ms,
     ) -> Result<Token, LogError> {
-        let _ = (tp, incarnation, at, now);
-        unimplemented!()
+        self.begin_fork(tp, incarnation, at, now)
     }
 
     /// Notes that offsets are gone: a reader met a bad checksum, or the cloud rejected them (U5).
     /// The damaged file part is copied to `quarantine/`. In force when the token is durable.
     pub fn add_gap(&mut self, tp: &TopicPartition, gap: Gap, now: Ms) -> Result<Token, LogError> {
-        let _ = (tp, gap, now);
-        unimplemented!()
+        self.begin_gap(tp, gap, now)
     }
 
     /// GAPs that end above the acked offset, in order.
     pub fn gaps(&self, tp: &TopicPartition) -> Vec<Gap> {
-        let _ = tp;
-        unimplemented!()
+        let Some(partition) = self.table.find(tp) else {
+            return Vec::new();
+        };
+        let unsent = |gap: &&Gap| gap.to > partition.meta.acked;
+        partition.meta.gaps.iter().filter(unsent).copied().collect()
     }
 
     /// What is used of the budget, and by what.
     pub fn usage(&self) -> Usage {
-        unimplemented!()
+        self.usage_now()
+    }
+
+    /// The persisted clock: it runs while a store is open (J9).
+    fn clock(&mut self, now: Ms) -> u64 {
+        self.clock_seen = match self.cfg.rules.j9() {
+            true => self.clock_base + now.saturating_sub(self.clock_from),
+            false => now,
+        };
+        self.clock_seen
+    }
+
+    fn next_tick(&self, now: Ms) -> Ms {
+        let backstop = self
+            .unsynced_since
+            .map(|since| since.saturating_add(BACKSTOP_MS));
+        let keeps = self.cfg.retention_ms.is_some()
+            || self.cfg.retention_bytes.is_some()
+            || self.disk_full
+            || self.unsynced_since.is_some();
+        let keep = keeps.then_some(self.keep_at);
+        [self.packer.next_due(), self.due, backstop, keep]
+            .into_iter()
+            .flatten()
+            .min()
+            .map_or(now + TICK_MS_MAX, |at| at.clamp(now, now + TICK_MS_MAX))
+    }
+
+    /// A log of a partition that has no directory yet.
+    fn new_log(&self, tp: &TopicPartition) -> PartitionLog {
+        let dir = self.cfg.dir.join(tp.to_string());
+        let shared = Shared::new(Arc::clone(&self.disk), dir, tp.clone());
+        PartitionLog::new(Arc::new(shared), self.cfg.segment_bytes)
     }
 }

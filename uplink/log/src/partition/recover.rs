@@ -1,0 +1,353 @@
+//! Opening a partition: what the last segment holds behind the place where it was last synced.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use headwater_batch::{Limits, Offset, TopicPartition};
+
+use super::log::{Active, IndexFile, PartitionLog, Synced, list_segments, remove_segment};
+use super::shared::{SegmentInfo, Shared};
+use crate::disk::{Disk, DiskFile, Open};
+use crate::error::LogError;
+use crate::segment::{
+    BatchMeta, INDEX_ENTRY_BYTES, INDEX_INTERVAL_BYTES, IndexBuilder, OffsetEntry,
+    TIME_ENTRY_BYTES, TimeEntry, index_problem, resync, scan, timeindex_problem,
+};
+
+/// Damaged bytes that are kept for a look, per damaged place.
+const QUARANTINE_BYTES_MAX: u64 = 4 << 20;
+
+/// An opened partition, and what was found.
+pub(crate) struct Opened {
+    pub(crate) log: PartitionLog,
+    /// One line for each thing that was cut, kept aside or rebuilt.
+    pub(crate) notes: Vec<String>,
+}
+
+/// What recovery is told about a partition.
+pub(crate) struct Known {
+    /// The last sync that a checkpoint, or the journal, remembers.
+    pub(crate) synced: Option<Synced>,
+    /// Everything that was ever packed may be missing from the journal, so nothing is cut that
+    /// is followed by good batches.
+    pub(crate) journal_lost: bool,
+    pub(crate) segment_bytes: u64,
+    pub(crate) stamp: u64,
+}
+
+/// Opens the partition in `dir`, which exists.
+pub(crate) fn open(
+    disk: &Arc<dyn Disk>,
+    dir: PathBuf,
+    tp: TopicPartition,
+    known: &Known,
+    limits: &Limits,
+) -> Result<Opened, LogError> {
+    let mut notes = Vec::new();
+    let segments = list_segments(disk.as_ref(), &dir)?;
+    let shared = Arc::new(Shared::new(Arc::clone(disk), dir, tp));
+    remove_orphans(&shared, &segments)?;
+    let mut log = PartitionLog::new(Arc::clone(&shared), known.segment_bytes);
+    let info = |(base, bytes): (Offset, u64)| SegmentInfo {
+        base,
+        bytes,
+        stamp: known.stamp,
+    };
+    {
+        let mut state = shared.state();
+        state.segments = segments.iter().copied().map(info).collect();
+        state.start = segments.first().map_or(Offset::ZERO, |first| first.0);
+    }
+    if let Some(&(base, bytes)) = segments.last() {
+        let tail = Tail::find(&shared, base, bytes, known, limits, &mut notes)?;
+        tail.install(&mut log, known.stamp)?;
+    }
+    if let Some(synced) = known.synced {
+        log.synced = synced;
+    }
+    // Whatever was read back from the page cache is synced by the next checkpoint.
+    log.names_unsynced = true;
+    Ok(Opened { log, notes })
+}
+
+/// Index files whose log is gone: a deletion was cut short.
+fn remove_orphans(shared: &Shared, segments: &[(Offset, u64)]) -> Result<(), LogError> {
+    let dir = &shared.dir;
+    let names = shared.disk.list(dir).map_err(LogError::io("list", dir))?;
+    for listed in names.iter().filter(|listed| !listed.is_dir) {
+        let Some((digits, "index" | "timeindex")) = listed.name.rsplit_once('.') else {
+            continue;
+        };
+        let Some(base) = crate::segment::base_of(&format!("{digits}.log")) else {
+            continue;
+        };
+        if !segments.iter().any(|(have, _)| *have == base) {
+            remove_segment(shared, base)?;
+        }
+    }
+    Ok(())
+}
+
+/// The last segment, as recovery leaves it.
+struct Tail {
+    active: Active,
+    damaged: bool,
+}
+
+impl Tail {
+    fn find(
+        shared: &Shared,
+        base: Offset,
+        bytes: u64,
+        known: &Known,
+        limits: &Limits,
+        notes: &mut Vec<String>,
+    ) -> Result<Tail, LogError> {
+        let path = shared.path(base, "log");
+        let io = |op| LogError::io(op, &path);
+        let open = |suffix: &str| {
+            let path = shared.path(base, suffix);
+            let file = shared.disk.open(&path, Open::Create);
+            file.map_err(LogError::io("open", &path))
+        };
+        let log = open("log")?;
+        let (index, timeindex) = (open("index")?, open("timeindex")?);
+        // Bytes of this segment that a sync has covered. A later segment's sync covers all of it.
+        let trusted = match known.synced {
+            Some(synced) if synced.base == base => synced.position.min(bytes),
+            Some(synced) if synced.base > base => bytes,
+            Some(_) => 0,
+            None if known.journal_lost => bytes,
+            None => 0,
+        };
+        let mut resumed =
+            resume(log.as_ref(), base, trusted, &index, &timeindex, limits).map_err(io("read"))?;
+        if let Some(note) = &resumed.note {
+            notes.push(format!("{}: {note}", shared.tp));
+        }
+        let mut damaged = false;
+        loop {
+            let (from, expected) = (resumed.builder.position(), resumed.builder.end());
+            let scanned = scan(log.as_ref(), from, bytes, expected, limits, |view, _| {
+                resumed.append(&BatchMeta::from(view.header()));
+            })
+            .map_err(io("read"))?;
+            let Some(problem) = scanned.problem else {
+                break;
+            };
+            let at = scanned.position;
+            if at < trusted {
+                damaged = true;
+                let after = scanned.end..Offset::MAX;
+                let found = resync(log.as_ref(), at + 1, trusted, after, limits);
+                if let Some((position, meta)) = found.map_err(io("read"))? {
+                    let range = at..position;
+                    quarantine(shared, base, log.as_ref(), range, &problem, notes);
+                    resumed.builder.skip_to(position, meta.base);
+                    continue;
+                }
+                quarantine(shared, base, log.as_ref(), at..bytes, &problem, notes);
+            } else {
+                let cut = bytes - at;
+                let name = path.display();
+                notes.push(format!(
+                    "{name}: torn tail of {cut} bytes cut at {at}: {problem}"
+                ));
+            }
+            log.set_len(at).map_err(io("cut"))?;
+            break;
+        }
+        let active = resumed.write(log, index, timeindex).map_err(io("index"))?;
+        Ok(Tail { active, damaged })
+    }
+
+    fn install(self, log: &mut PartitionLog, stamp: u64) -> Result<(), LogError> {
+        let (end, bytes) = (self.active.indexes.end(), self.active.indexes.position());
+        log.active = Some(self.active);
+        {
+            let mut state = log.shared.state();
+            state.end = end;
+            if let Some(last) = state.segments.last_mut() {
+                last.bytes = bytes;
+            }
+        }
+        if self.damaged {
+            // Nothing is appended behind a damaged place: readers find the next segment by name.
+            log.roll(stamp)?;
+        }
+        Ok(())
+    }
+}
+
+/// Indexes of the last segment: entries that are kept, and those to be added.
+struct Resumed {
+    builder: IndexBuilder,
+    index: Vec<u8>,
+    timeindex: Vec<u8>,
+    note: Option<String>,
+}
+
+impl Resumed {
+    fn append(&mut self, batch: &BatchMeta) {
+        let entries = self.builder.append(batch);
+        if let Some(entry) = entries.offset {
+            self.index.extend_from_slice(&entry.encode());
+        }
+        if let Some(entry) = entries.time {
+            self.timeindex.extend_from_slice(&entry.encode());
+        }
+    }
+
+    fn write(
+        self,
+        log: Arc<dyn DiskFile>,
+        index: Arc<dyn DiskFile>,
+        timeindex: Arc<dyn DiskFile>,
+    ) -> std::io::Result<Active> {
+        let replace = |file: Arc<dyn DiskFile>, entries: Vec<u8>| {
+            let mut had = vec![0; entries.len()];
+            let same = file.len()? == entries.len() as u64
+                && file.read_at(&mut had, 0)? == had.len()
+                && had == entries;
+            if !same {
+                file.set_len(0)?;
+                file.write_at(&entries, 0)?;
+            }
+            std::io::Result::Ok(IndexFile {
+                file,
+                bytes: entries.len() as u64,
+            })
+        };
+        Ok(Active {
+            index: replace(index, self.index)?,
+            timeindex: replace(timeindex, self.timeindex)?,
+            indexes: self.builder,
+            log,
+        })
+    }
+}
+
+/// Where to begin: the last index entry within the trusted bytes, if the indexes are good; else
+/// the front, which builds them anew.
+fn resume(
+    log: &dyn DiskFile,
+    base: Offset,
+    trusted: u64,
+    index: &Arc<dyn DiskFile>,
+    timeindex: &Arc<dyn DiskFile>,
+    limits: &Limits,
+) -> std::io::Result<Resumed> {
+    let mut fresh = Resumed {
+        builder: IndexBuilder::new(base),
+        index: Vec::new(),
+        timeindex: Vec::new(),
+        note: None,
+    };
+    if trusted == 0 {
+        return Ok(fresh);
+    }
+    let (mut offsets, mut times) = (read_index(index.as_ref())?, read_index(timeindex.as_ref())?);
+    let kept = keep_below(&mut offsets, &mut times, trusted);
+    // More than this is never left without an entry.
+    let gap_max = INDEX_INTERVAL_BYTES + 2 * limits.batch_bytes_max as u64;
+    let problem = index_problem(&offsets, trusted).or_else(|| timeindex_problem(&times));
+    let short = trusted - kept.map_or(0, |entry| entry.position as u64) > gap_max;
+    let Some(entry) = kept.filter(|_| problem.is_none() && !short) else {
+        if problem.is_some() || short {
+            let why = problem.unwrap_or_else(|| "entries are missing".to_owned());
+            fresh.note = Some(format!("index of segment {base} rebuilt: {why}"));
+        }
+        return Ok(fresh);
+    };
+    let mut window = crate::segment::Window::new(log, trusted);
+    let indexed = window.batch(entry.position as u64, limits)?;
+    let wanted = base.0 + i64::from(entry.relative_offset);
+    match indexed {
+        Ok(view) if view.last_offset().0 == wanted => {
+            let time = times
+                .chunks_exact(TIME_ENTRY_BYTES)
+                .next_back()
+                .map(TimeEntry::decode);
+            let at = entry.position as u64;
+            Ok(Resumed {
+                builder: IndexBuilder::resume(base, at, view.base_offset(), time),
+                index: offsets,
+                timeindex: times,
+                note: None,
+            })
+        }
+        _ => {
+            fresh.note = Some(format!(
+                "index of segment {base} rebuilt: it points at no batch"
+            ));
+            Ok(fresh)
+        }
+    }
+}
+
+/// Drops entries of bytes at or behind `trusted`; gives the last offset entry that stays.
+fn keep_below(offsets: &mut Vec<u8>, times: &mut Vec<u8>, trusted: u64) -> Option<OffsetEntry> {
+    offsets.truncate(offsets.len() / INDEX_ENTRY_BYTES * INDEX_ENTRY_BYTES);
+    times.truncate(times.len() / TIME_ENTRY_BYTES * TIME_ENTRY_BYTES);
+    let entries = |bytes: &[u8]| -> Vec<OffsetEntry> {
+        bytes
+            .chunks_exact(INDEX_ENTRY_BYTES)
+            .map(OffsetEntry::decode)
+            .collect()
+    };
+    let keep = entries(offsets)
+        .iter()
+        .take_while(|entry| (entry.position as i64) < trusted as i64)
+        .count();
+    offsets.truncate(keep * INDEX_ENTRY_BYTES);
+    let last = entries(offsets).last().copied();
+    let last_offset = last.map_or(-1, |entry| entry.relative_offset);
+    let keep = times
+        .chunks_exact(TIME_ENTRY_BYTES)
+        .take_while(|bytes| TimeEntry::decode(bytes).relative_offset <= last_offset)
+        .count();
+    times.truncate(keep * TIME_ENTRY_BYTES);
+    last
+}
+
+fn read_index(file: &dyn DiskFile) -> std::io::Result<Vec<u8>> {
+    // An index of the largest segment, with an entry for each interval.
+    let max = crate::segment::SEGMENT_BYTES_MAX / INDEX_INTERVAL_BYTES * TIME_ENTRY_BYTES as u64;
+    let mut bytes = vec![0; file.len()?.min(max) as usize];
+    let got = file.read_at(&mut bytes, 0)?;
+    bytes.truncate(got);
+    Ok(bytes)
+}
+
+/// Copies damaged bytes to `<data directory>/quarantine`, as well as it can be done.
+pub(super) fn quarantine(
+    shared: &Shared,
+    base: Offset,
+    file: &dyn DiskFile,
+    range: std::ops::Range<u64>,
+    problem: &str,
+    notes: &mut Vec<String>,
+) {
+    let (from, to) = (range.start, range.end);
+    let dir = shared
+        .dir
+        .parent()
+        .unwrap_or(Path::new("."))
+        .join("quarantine");
+    let path = dir.join(format!("{}-{}-{from}.bad", shared.tp, base));
+    let copy = || {
+        let mut bytes = vec![0; (to - from).min(QUARANTINE_BYTES_MAX) as usize];
+        let got = file.read_at(&mut bytes, from)?;
+        shared.disk.create_dir(&dir)?;
+        crate::disk::replace(shared.disk.as_ref(), &path, &bytes[..got])
+    };
+    let kept = match copy() {
+        Ok(()) => format!("kept as {}", path.display()),
+        Err(error) => format!("not kept: {error}"),
+    };
+    let log = shared.path(base, "log");
+    notes.push(format!(
+        "{}: bytes {from}..{to} are damaged ({problem}), {kept}",
+        log.display()
+    ));
+}

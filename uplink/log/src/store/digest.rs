@@ -1,0 +1,38 @@
+//! The digest of a record, by which edge and cloud compare the ends of a stream (U1, U2).
+
+use headwater_batch::Record;
+
+/// 64 bits of FNV-1a over offset, timestamp, key, value and headers, each field with its length:
+/// the digest that `PROTOCOL.md` defines.
+///
+/// It depends on what the record says and not on the batch it lies in, since a packer may draw
+/// batch borders differently after a crash. It tells accidents apart, not attacks.
+pub fn digest(record: &Record<'_>) -> u64 {
+    let mut hash = Fnv(0xcbf2_9ce4_8422_2325);
+    hash.bytes(&record.offset.0.to_le_bytes());
+    hash.bytes(&record.timestamp.to_le_bytes());
+    hash.field(record.key);
+    hash.field(record.value);
+    for header in record.headers.iter() {
+        hash.field(Some(header.key));
+        hash.field(header.value);
+    }
+    hash.0
+}
+
+struct Fnv(u64);
+
+impl Fnv {
+    fn bytes(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);
+        }
+    }
+
+    /// A missing field differs from an empty one.
+    fn field(&mut self, bytes: Option<&[u8]>) {
+        let length = bytes.map_or(u64::MAX, |bytes| bytes.len() as u64);
+        self.bytes(&length.to_le_bytes());
+        self.bytes(bytes.unwrap_or_default());
+    }
+}

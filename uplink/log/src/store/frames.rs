@@ -1,0 +1,99 @@
+//! What the store's journal frames and checkpoint entries hold. `FORMAT.md` lists them.
+//!
+//! Everything is postcard. Frames are idempotent: replaying one that a checkpoint already covers
+//! changes nothing, because offsets are explicit (J2), cursors only grow and ranges unite.
+
+use headwater_batch::{NewRecord, Offset, TopicPartition};
+use serde::{Deserialize, Serialize};
+
+use crate::store::Gap;
+
+pub(super) const ENTRY: u8 = 1;
+pub(super) const BOOT: u8 = 2;
+pub(super) const PARTITION: u8 = 3;
+pub(super) const FORK: u8 = 4;
+pub(super) const ACKED: u8 = 5;
+pub(super) const GAP: u8 = 6;
+pub(super) const LOG_START: u8 = 7;
+
+/// ENTRY. The owner's op follows to the end of the payload.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct EntryFrame {
+    /// Records staged before this frame, over all partitions and all time: after rot it tells how
+    /// many are lost.
+    pub(super) total: u64,
+    pub(super) records: Vec<RecordFrame>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct RecordFrame {
+    pub(super) tp: TopicPartition,
+    pub(super) offset: Offset,
+    pub(super) record: NewRecord,
+}
+
+/// The same bytes as [`RecordFrame`], without copying.
+#[derive(Serialize)]
+pub(super) struct RecordFrameRef<'a> {
+    pub(super) tp: &'a TopicPartition,
+    pub(super) offset: Offset,
+    pub(super) record: &'a NewRecord,
+}
+
+/// BOOT: this edge started (U1). One frame for up to [`BOOT_PARTITIONS_MAX`] partitions.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct BootFrame {
+    pub(super) total: u64,
+    pub(super) clock_ms: u64,
+    pub(super) boot: u64,
+    pub(super) starts: Vec<(TopicPartition, Offset)>,
+}
+
+pub(super) const BOOT_PARTITIONS_MAX: usize = 512;
+
+/// PARTITION: a partition exists.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct PartitionFrame {
+    pub(super) tp: TopicPartition,
+    pub(super) incarnation: u128,
+    pub(super) boot: u64,
+    pub(super) start: Offset,
+}
+
+/// FORK: a new incarnation from `at` on (U1).
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct ForkFrame {
+    pub(super) tp: TopicPartition,
+    pub(super) incarnation: u128,
+    pub(super) at: Offset,
+    /// Counts the partition's forks: the greatest holds.
+    pub(super) forks: u32,
+}
+
+/// ACKED: cursors that moved, and the clock.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct AckedFrame {
+    pub(super) clock_ms: u64,
+    pub(super) cursors: Vec<(TopicPartition, u32, Offset)>,
+}
+
+/// GAP: offsets without records.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct GapFrame {
+    pub(super) tp: TopicPartition,
+    pub(super) gap: Gap,
+}
+
+/// LOG_START: what is below may be deleted.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct LogStartFrame {
+    pub(super) tp: TopicPartition,
+    pub(super) start: Offset,
+    /// Of the record before `start`, when it was known.
+    pub(super) digest: Option<u64>,
+}
+
+/// A frame of a kind known here always encodes.
+pub(super) fn encode(frame: &impl Serialize) -> Vec<u8> {
+    postcard::to_stdvec(frame).expect("frames hold no type that postcard lacks")
+}

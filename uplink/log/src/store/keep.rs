@@ -1,0 +1,184 @@
+//! Room: the budget (J6) and retention (J9).
+
+use headwater_batch::Offset;
+
+use super::frames::{self, GapFrame, LogStartFrame};
+use super::{Durability, Full, Gap, GapReason, Mark, Ms, Refused, Store, Usage};
+use crate::error::{ErrorKind, LogError};
+use crate::retention::{Candidate, Keep, expired, victim};
+
+/// How often retention and free space are looked at.
+pub(super) const KEEP_MS: Ms = 1_000;
+
+impl Store {
+    /// J6: refuses what the budget has no room for, before anything is written.
+    pub(super) fn admit(&mut self, bytes: u64, now: Ms) -> Result<(), Refused> {
+        if !self.cfg.rules.refuse_full() {
+            return Ok(());
+        }
+        let limit = self.usage().limit_bytes;
+        // Once in a segment, once in the journal, at most.
+        let need = bytes.saturating_mul(2);
+        if self.expected_bytes() + need > limit || self.disk_full {
+            let made = self.make_room(need, now);
+            if let Err(error) = made {
+                tracing::warn!(%error, "room could not be made");
+            }
+        }
+        let used = self.expected_bytes();
+        match used + need > limit || self.disk_full {
+            true => Err(Refused::Full { used, limit }),
+            false => Ok(()),
+        }
+    }
+
+    pub(super) fn usage_now(&self) -> Usage {
+        let reserve = self.cfg.reserve_bytes;
+        let budget = self.cfg.budget_bytes.min(self.medium_bytes);
+        Usage {
+            journal_bytes: self.durable.journal_bytes(),
+            segment_bytes: self.segment_bytes,
+            checkpoint_bytes: self.checkpoint_bytes,
+            limit_bytes: budget.saturating_sub(reserve),
+            memory_bytes: (self.waiting_bytes + self.packer.bytes()) as u64,
+        }
+    }
+
+    /// What is used once everything staged is in segments and everything on its way out is gone.
+    fn expected_bytes(&self) -> u64 {
+        let usage = self.usage_now();
+        (usage.used_bytes() + usage.memory_bytes).saturating_sub(self.going_bytes)
+    }
+
+    /// Lets go of whole sealed segments until `need` more bytes fit: acked ones first, unsent
+    /// ones only under [`Full::DropOldest`], never more than it takes.
+    fn make_room(&mut self, need: u64, now: Ms) -> Result<(), LogError> {
+        let limit = self.usage_now().limit_bytes;
+        while self.expected_bytes() + need > limit {
+            let unsent = self.cfg.full == Full::DropOldest;
+            let partitions = self.table.partitions.iter().enumerate();
+            let firsts = partitions.filter_map(|(number, partition)| {
+                let first = partition.candidates().into_iter().next()?;
+                Some((number, first, partition.meta.acked))
+            });
+            let Some((number, first)) = victim(firsts, unsent) else {
+                return Ok(());
+            };
+            self.let_go(number, first.end, now)?;
+        }
+        Ok(())
+    }
+
+    /// Journals that everything below `start` goes; the files go once that is durable.
+    fn let_go(&mut self, number: usize, start: Offset, now: Ms) -> Result<(), LogError> {
+        let partition = &mut self.table.partitions[number];
+        let meta = &partition.meta;
+        let (tp, acked) = (meta.tp.clone(), meta.acked);
+        let unsent = meta.uncovered(partition.going.max(acked), start);
+        let mut reader = crate::partition::PartitionReader::new(partition.log.shared.clone());
+        // What cannot be read any more has no digest; the boots alone must tell then.
+        let digest = reader.digest_before(start).unwrap_or_default();
+        for (from, to) in unsent {
+            let gap = Gap {
+                from,
+                to,
+                reason: GapReason::Dropped,
+            };
+            let frame = frames::encode(&GapFrame {
+                tp: tp.clone(),
+                gap,
+            });
+            let position = self.stage_own(frames::GAP, &frame, Durability::Interval, now)?;
+            self.marks.push_back((position.0, Mark::Gap(number, gap)));
+            tracing::warn!(%tp, %from, %to, "the log is full: unsent records are dropped");
+        }
+        let frame = LogStartFrame { tp, start, digest };
+        let encoded = frames::encode(&frame);
+        let position = self.stage_own(frames::LOG_START, &encoded, Durability::Interval, now)?;
+        self.marks
+            .push_back((position.0, Mark::Start(number, frame)));
+        let partition = &mut self.table.partitions[number];
+        partition.going = partition.going.max(start);
+        self.count_going();
+        Ok(())
+    }
+
+    pub(super) fn count_going(&mut self) {
+        self.going_bytes = self.table.partitions.iter().map(|p| p.going_bytes()).sum();
+    }
+
+    /// Retention by age and size, and a look at how much the medium has left.
+    pub(super) fn keep(&mut self, now: Ms) -> Result<(), LogError> {
+        self.look_at_medium();
+        let clock = self.clock(now);
+        for number in 0..self.table.partitions.len() {
+            self.roll_old(number, clock)?;
+            let partition = &self.table.partitions[number];
+            let keep = Keep {
+                acked: match self.cfg.rules.keep_unsent() {
+                    true => partition.meta.acked,
+                    false => Offset::MAX,
+                },
+                age_ms: self.cfg.retention_ms,
+                bytes: self.cfg.retention_bytes,
+            };
+            if keep.age_ms.is_none() && keep.bytes.is_none() {
+                continue;
+            }
+            let active = partition
+                .log
+                .shared
+                .state()
+                .segments
+                .last()
+                .map_or(0, |s| s.bytes);
+            let candidates: Vec<Candidate> = partition.candidates();
+            let Some(start) = expired(&candidates, active, keep, clock) else {
+                continue;
+            };
+            match self.let_go(number, start, now) {
+                // The journal is full or a group is: in a second there may be room.
+                Err(error) if matches!(error.kind(), ErrorKind::Busy | ErrorKind::Full) => {}
+                other => other?,
+            }
+        }
+        self.count_going();
+        let usage = self.usage_now();
+        if usage.used_bytes() > usage.limit_bytes {
+            self.make_room(0, now)?;
+        }
+        Ok(())
+    }
+
+    /// A segment that has been written to for longer than records are kept is sealed, or a quiet
+    /// partition would keep its records for ever. An empty one takes its place, since the last
+    /// segment's name remembers the next offset.
+    fn roll_old(&mut self, number: usize, clock: u64) -> Result<(), LogError> {
+        let Some(age) = self.cfg.retention_ms else {
+            return Ok(());
+        };
+        let partition = &mut self.table.partitions[number];
+        let Some(active) = partition.log.shared.state().segments.last().copied() else {
+            return Ok(());
+        };
+        let end = partition.log.end();
+        let old = clock.saturating_sub(active.stamp) > age;
+        if active.bytes == 0 || !old || end > partition.meta.acked || self.disk_full {
+            return Ok(());
+        }
+        let rolled = partition.log.roll(clock);
+        let begun = rolled.and_then(|()| partition.log.begin_segment(end, clock));
+        match begun {
+            Err(error) if error.kind() == ErrorKind::Full => Ok(()),
+            other => self.fatal(other),
+        }
+    }
+
+    /// The budget cannot be larger than what the medium has.
+    fn look_at_medium(&mut self) {
+        if let Ok(free) = self.disk.free_bytes(&self.cfg.dir) {
+            let used = self.usage_now().used_bytes();
+            self.medium_bytes = used.saturating_add(free);
+        }
+    }
+}

@@ -1,0 +1,650 @@
+//! Recovery: checkpoint, headers and frames of the journal, and the data directory, put together.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use headwater_batch::{Limits, Offset, TopicPartition};
+
+use super::frames::{
+    self, AckedFrame, BOOT_PARTITIONS_MAX, BootFrame, EntryFrame, ForkFrame, GapFrame,
+    LogStartFrame, PartitionFrame,
+};
+use super::meta::{Header, OWNER, PARTITION_KEY, PartitionMeta, STORE, STORE_KEY, StoreMeta};
+use super::stage::ENTRY_RECORDS_MAX;
+use super::table::{Partition, Table};
+use super::{Durability, Gap, GapReason, Ms, Recovered, Store, StoreConfig};
+use crate::disk::{Disk, create_dirs};
+use crate::durable::{self, CheckpointStore, Durable, DurableConfig, Frame};
+use crate::error::LogError;
+use crate::pack::{PackConfig, Packer};
+use crate::partition::{self, Known};
+
+/// Journal files beyond those that two generations of checkpoints need.
+const JOURNAL_FILES_MAX: usize = 8;
+/// Smaller files than this do not hold a group with the largest frame: groups, and with them
+/// entries, are smaller too.
+const JOURNAL_FILE_FULL_BYTES: u64 = 2 << 20;
+/// The budget holds at least this many segments, so that there is always one that can go.
+const SEGMENTS_PER_BUDGET: u64 = 8;
+
+/// Who opens the store, and when.
+pub(super) struct Start {
+    pub(super) now: Ms,
+    pub(super) boot: u64,
+    pub(super) incarnation_if_new: u128,
+}
+
+/// A replay in progress.
+struct Replay {
+    store: Store,
+    out: Recovered,
+    /// Holes that nothing explains yet, to be journaled.
+    holes: Vec<(usize, Gap)>,
+    /// The offset behind what is in segments and packer, by partition.
+    packed: Vec<Offset>,
+    /// Records that are known to be lost, and those whose offsets are known.
+    lost: u64,
+    found: u64,
+    /// Partitions not heard of since frames were lost.
+    unsure: Vec<bool>,
+    expected: u64,
+    /// Headers still ahead, with the first frame of their file.
+    headers: VecDeque<(u64, Header)>,
+    /// J2 switched off: the next offset by counting.
+    counted: Vec<Offset>,
+}
+
+pub(super) fn open(
+    disk: Arc<dyn Disk>,
+    checkpoints: Box<dyn CheckpointStore>,
+    mut cfg: StoreConfig,
+    start: Start,
+) -> Result<(Store, Recovered), LogError> {
+    cfg.validate().map_err(|valid| LogError::Config {
+        key: "store",
+        value: cfg.dir.display().to_string(),
+        valid,
+    })?;
+    let room = cfg.budget_bytes - cfg.reserve_bytes;
+    cfg.segment_bytes = cfg
+        .segment_bytes
+        .min((room / SEGMENTS_PER_BUDGET).max(4096));
+    create_dirs(disk.as_ref(), &cfg.dir).map_err(LogError::io("create", &cfg.dir))?;
+    let mut journal = DurableConfig::new(cfg.dir.join("journal"), start.boot);
+    journal.file_bytes = cfg.journal_file_bytes;
+    if cfg.journal_file_bytes < JOURNAL_FILE_FULL_BYTES {
+        journal.group_bytes_max = (cfg.journal_file_bytes / 4) as usize;
+    }
+    let files = usize::try_from(room / cfg.journal_file_bytes).unwrap_or(usize::MAX);
+    journal.files_max = files.clamp(4, JOURNAL_FILES_MAX);
+    journal.rules = cfg.rules;
+    let (durable, recovered) = Durable::open(Arc::clone(&disk), checkpoints, journal)?;
+    let mut replay = Replay::new(Store::empty(disk, durable, cfg, &start), &recovered)?;
+    replay.load(recovered)?;
+    replay.finish(&start)
+}
+
+/// The store's part of a checkpoint.
+#[derive(Default)]
+struct Checkpointed {
+    store: StoreMeta,
+    partitions: BTreeMap<TopicPartition, (PartitionMeta, Vec<u8>)>,
+}
+
+impl Store {
+    fn empty(disk: Arc<dyn Disk>, durable: Durable, cfg: StoreConfig, start: &Start) -> Store {
+        let pack = PackConfig {
+            batch_bytes: cfg.batch_bytes,
+            linger_ms: cfg.linger_ms,
+            hold_ms: cfg.hold_ms,
+            level: cfg.level,
+            memory_bytes: cfg.memory_bytes,
+        };
+        Store {
+            packer: Packer::new(pack, cfg.rules.seal_idle()),
+            disk,
+            durable,
+            cfg,
+            table: Table::default(),
+            boot: start.boot,
+            incarnation_if_new: start.incarnation_if_new,
+            total: 0,
+            clock_base: 0,
+            clock_from: start.now,
+            clock_seen: 0,
+            waiting: VecDeque::new(),
+            waiting_bytes: 0,
+            sealed: Vec::new(),
+            marks: VecDeque::new(),
+            scratch: Vec::new(),
+            due: None,
+            unsynced_since: None,
+            in_flight_since: None,
+            acks_moved: false,
+            keep_at: start.now,
+            segment_bytes: 0,
+            checkpoint_bytes: 0,
+            going_bytes: 0,
+            medium_bytes: u64::MAX,
+            disk_full: false,
+            stopped: false,
+            checkpoint_wanted: false,
+            live_bytes_then: 0,
+        }
+    }
+}
+
+impl Replay {
+    fn new(store: Store, recovered: &durable::Recovered) -> Result<Replay, LogError> {
+        let mut replay = Replay {
+            store,
+            out: Recovered::default(),
+            holes: Vec::new(),
+            packed: Vec::new(),
+            lost: 0,
+            found: 0,
+            unsure: Vec::new(),
+            expected: recovered.from.0,
+            headers: VecDeque::new(),
+            counted: Vec::new(),
+        };
+        let report = &recovered.report;
+        if *report != durable::Report::default() {
+            replay.out.notes.push(format!("journal: {report:?}"));
+        }
+        Ok(replay)
+    }
+
+    /// Everything that was stored, in the order it was.
+    fn load(&mut self, recovered: durable::Recovered) -> Result<(), LogError> {
+        let from = recovered.from.0;
+        let fresh = recovered.checkpoint.is_empty() && recovered.headers.is_empty();
+        let mut known = Checkpointed::default();
+        for (key, value) in recovered.checkpoint {
+            self.load_key(&mut known, key, value);
+        }
+        for (position, bytes) in recovered.headers {
+            match Header::decode(&bytes) {
+                Some(header) if position.0 <= from => known.merge(header),
+                Some(header) => self.headers.push_back((position.0, header)),
+                None if bytes.is_empty() => {}
+                None => self.note("a journal file's header does not decode".to_owned()),
+            }
+        }
+        self.store.total = known.store.total;
+        self.store.clock_base = known.store.clock_ms;
+        self.open_partitions(known, fresh)?;
+        for frame in recovered.frames {
+            let frame = frame?;
+            self.frame(frame)?;
+        }
+        while let Some((_, header)) = self.headers.pop_front() {
+            self.header(header)?;
+        }
+        Ok(())
+    }
+
+    fn load_key(&mut self, known: &mut Checkpointed, key: Vec<u8>, value: Vec<u8>) {
+        if key == STORE_KEY {
+            match postcard::from_bytes(&value) {
+                Ok(meta) => known.store = meta,
+                Err(error) => self.note(format!("checkpointed store state: {error}")),
+            }
+        } else if key.starts_with(PARTITION_KEY) {
+            match postcard::from_bytes::<PartitionMeta>(&value) {
+                Ok(meta) => {
+                    known.partitions.insert(meta.tp.clone(), (meta, value));
+                }
+                Err(error) => self.note(format!("checkpointed partition state: {error}")),
+            }
+        } else if key.first() == Some(&OWNER) {
+            self.out.kv.push((key[1..].to_vec(), value));
+        } else {
+            debug_assert_eq!(key.first(), Some(&STORE), "keys are ours or the owner's");
+            self.note("the checkpoint holds a key of no known kind".to_owned());
+        }
+    }
+
+    /// Partitions are found in the data directory, whatever the configuration says (U5), and in
+    /// what the journal remembers.
+    fn open_partitions(&mut self, mut known: Checkpointed, fresh: bool) -> Result<(), LogError> {
+        let dir = self.store.cfg.dir.clone();
+        let listed = self
+            .store
+            .disk
+            .list(&dir)
+            .map_err(LogError::io("list", &dir))?;
+        let on_disk = listed.iter().filter(|listed| listed.is_dir);
+        let on_disk: Vec<TopicPartition> = on_disk
+            .filter_map(|listed| listed.name.parse().ok())
+            .collect();
+        let mut all: Vec<TopicPartition> = known.partitions.keys().cloned().collect();
+        all.extend(
+            on_disk
+                .iter()
+                .filter(|tp| !known.partitions.contains_key(tp))
+                .cloned(),
+        );
+        all.sort();
+        let journal_lost = fresh && !on_disk.is_empty();
+        for tp in all {
+            let (meta, saved) = known.partitions.remove(&tp).unzip();
+            let exists = on_disk.contains(&tp);
+            self.open_partition(tp, meta, saved.unwrap_or_default(), exists, journal_lost)?;
+        }
+        Ok(())
+    }
+
+    fn open_partition(
+        &mut self,
+        tp: TopicPartition,
+        meta: Option<PartitionMeta>,
+        saved: Vec<u8>,
+        exists: bool,
+        journal_lost: bool,
+    ) -> Result<usize, LogError> {
+        let store = &self.store;
+        let log = if exists {
+            let known = Known {
+                synced: meta.as_ref().and_then(|meta| meta.synced),
+                journal_lost,
+                segment_bytes: store.cfg.segment_bytes,
+                stamp: store.clock_base,
+            };
+            let dir = store.cfg.dir.join(tp.to_string());
+            let limits = Limits::UPLINK;
+            let opened = partition::open(&store.disk, dir, tp.clone(), &known, &limits)?;
+            self.out.notes.extend(opened.notes);
+            opened.log
+        } else {
+            store.new_log(&tp)
+        };
+        let first = log.shared.state().segments.first().map(|first| first.base);
+        let fresh = meta.is_none();
+        let mut meta = meta.unwrap_or_else(|| {
+            let start = first.unwrap_or_default();
+            PartitionMeta::new(tp, self.store.incarnation_if_new, start)
+        });
+        if fresh && exists && self.expected == 0 && journal_lost {
+            let tp = &meta.tp;
+            self.out.notes.push(format!(
+                "{tp}: the journal is gone, a new incarnation begins"
+            ));
+        }
+        if first.is_none() {
+            log.shared.state().end = meta.start;
+        }
+        let packed = log.end();
+        meta.next = meta.next.max(packed);
+        self.counted.push(meta.next);
+        log.restamp(&meta.stamps);
+        let mut partition = Partition::new(meta, log, exists);
+        partition.saved = saved;
+        partition.publish();
+        self.packed.push(packed);
+        self.unsure.push(false);
+        Ok(self.store.table.add(partition))
+    }
+
+    fn frame(&mut self, frame: Frame) -> Result<(), LogError> {
+        let position = frame.position.0;
+        while self
+            .headers
+            .front()
+            .is_some_and(|(first, _)| *first <= position)
+        {
+            let (_, header) = self.headers.pop_front().expect("looked at above");
+            self.header(header)?;
+        }
+        if position > self.expected {
+            let count = position - self.expected;
+            self.note(format!(
+                "{count} journal frames before frame {position} are lost"
+            ));
+            self.unsure.iter_mut().for_each(|unsure| *unsure = true);
+        }
+        self.expected = position + 1;
+        match frame.kind {
+            frames::ENTRY => self.entry(position, &frame.payload),
+            frames::BOOT => self.decoded(&frame.payload, Self::boot),
+            frames::PARTITION => self.decoded(&frame.payload, Self::partition),
+            frames::FORK => self.decoded(&frame.payload, Self::fork),
+            frames::ACKED => self.decoded(&frame.payload, Self::acked),
+            frames::GAP => self.decoded(&frame.payload, Self::gap),
+            frames::LOG_START => self.decoded(&frame.payload, Self::log_start),
+            kind => {
+                self.note(format!(
+                    "journal frame {position} has the unknown kind {kind}"
+                ));
+                Ok(())
+            }
+        }
+    }
+
+    fn decoded<'f, T: serde::Deserialize<'f>>(
+        &mut self,
+        payload: &'f [u8],
+        apply: impl FnOnce(&mut Replay, T) -> Result<(), LogError>,
+    ) -> Result<(), LogError> {
+        match postcard::from_bytes(payload) {
+            Ok(frame) => apply(self, frame),
+            // Its checksum was right: another version wrote it.
+            Err(error) => {
+                self.note(format!("a journal frame does not decode: {error}"));
+                Ok(())
+            }
+        }
+    }
+
+    fn entry(&mut self, position: u64, payload: &[u8]) -> Result<(), LogError> {
+        let (entry, op) = match postcard::take_from_bytes::<EntryFrame>(payload) {
+            Ok(decoded) => decoded,
+            Err(error) => {
+                self.note(format!("journal frame {position} does not decode: {error}"));
+                return Ok(());
+            }
+        };
+        self.saw_total(entry.total);
+        self.store.total = entry.total + entry.records.len() as u64;
+        for frame in entry.records {
+            let number = self.number(&frame.tp)?;
+            let offset = match self.store.cfg.rules.j2() {
+                true => frame.offset,
+                false => {
+                    let counted = self.counted[number];
+                    self.counted[number] = counted.next();
+                    counted
+                }
+            };
+            self.unsure[number] = false;
+            if offset < self.packed[number] {
+                continue;
+            }
+            let held = offset.0 - self.packed[number].0;
+            if held > 0 {
+                self.found += held as u64;
+                self.hole(number, offset);
+            }
+            self.packed[number] = offset.next();
+            let partition = &mut self.store.table.partitions[number];
+            partition.meta.next = partition.meta.next.max(offset.next());
+            let at = (self.store.clock_from, position);
+            let store = &mut self.store;
+            store
+                .packer
+                .push(number, offset, &frame.record, at, &mut store.sealed);
+        }
+        if !op.is_empty() {
+            self.out.ops.push(op.to_vec());
+        }
+        let now = self.store.clock_from;
+        self.store.append_sealed(now)
+    }
+
+    fn saw_total(&mut self, total: u64) {
+        // Frames that the checkpoint covers come again after a fallback: they lose nothing.
+        let seen = self.store.total;
+        if total > seen && self.unsure.iter().any(|unsure| *unsure) {
+            self.lost += total - seen;
+        }
+    }
+
+    fn boot(&mut self, frame: BootFrame) -> Result<(), LogError> {
+        self.saw_total(frame.total);
+        self.store.total = self.store.total.max(frame.total);
+        self.store.clock_base = self.store.clock_base.max(frame.clock_ms);
+        for (tp, start) in frame.starts {
+            let number = self.number(&tp)?;
+            let counts = self.packed[number] < start && self.store.cfg.rules.j2();
+            if counts {
+                self.found += (start.0 - self.packed[number].0) as u64;
+                self.hole(number, start);
+                self.packed[number] = start;
+            }
+            self.unsure[number] = false;
+            let meta = &mut self.store.table.partitions[number].meta;
+            meta.next = meta.next.max(start);
+            meta.add_boot(frame.boot, start);
+        }
+        Ok(())
+    }
+
+    fn partition(&mut self, frame: PartitionFrame) -> Result<(), LogError> {
+        let known = self.store.table.number(&frame.tp).is_some();
+        let number = self.number(&frame.tp)?;
+        let meta = &mut self.store.table.partitions[number].meta;
+        // Found in the data directory but in no checkpoint: this is its birth.
+        if !known || (meta.boots.is_empty() && meta.forks == 0) {
+            meta.incarnation = frame.incarnation;
+            meta.since = frame.start;
+            meta.add_boot(frame.boot, frame.start);
+        }
+        Ok(())
+    }
+
+    fn fork(&mut self, frame: ForkFrame) -> Result<(), LogError> {
+        let number = self.number(&frame.tp)?;
+        let meta = &mut self.store.table.partitions[number].meta;
+        meta.fork(frame.incarnation, frame.at, frame.forks);
+        Ok(())
+    }
+
+    fn acked(&mut self, frame: AckedFrame) -> Result<(), LogError> {
+        self.store.clock_base = self.store.clock_base.max(frame.clock_ms);
+        for (tp, forks, offset) in frame.cursors {
+            let number = self.number(&tp)?;
+            self.store.table.partitions[number].meta.ack(forks, offset);
+        }
+        Ok(())
+    }
+
+    fn gap(&mut self, frame: GapFrame) -> Result<(), LogError> {
+        let number = self.number(&frame.tp)?;
+        let gap = frame.gap;
+        if self.packed[number] >= gap.from {
+            // Nothing was ever stored there, or it is to be forgotten: go on behind it.
+            self.packed[number] = self.packed[number].max(gap.to);
+        }
+        let meta = &mut self.store.table.partitions[number].meta;
+        meta.next = meta.next.max(gap.to);
+        meta.add_gap(gap);
+        Ok(())
+    }
+
+    fn log_start(&mut self, frame: LogStartFrame) -> Result<(), LogError> {
+        let number = self.number(&frame.tp)?;
+        let partition = &mut self.store.table.partitions[number];
+        partition.meta.start = partition.meta.start.max(frame.start);
+        if let Some(digest) = frame.digest {
+            partition.meta.digest = Some((frame.start, digest));
+        }
+        self.packed[number] = self.packed[number].max(frame.start);
+        Ok(())
+    }
+
+    /// What a later file's header says of everything before that file (J3).
+    fn header(&mut self, header: Header) -> Result<(), LogError> {
+        self.store.clock_base = self.store.clock_base.max(header.store.clock_ms);
+        if !self.store.cfg.rules.j2() {
+            return Ok(());
+        }
+        for theirs in header.partitions {
+            let number = self.number(&theirs.tp)?;
+            if self.packed[number] < theirs.next {
+                self.found += (theirs.next.0 - self.packed[number].0) as u64;
+                self.hole(number, theirs.next);
+                self.packed[number] = theirs.next;
+            }
+            self.unsure[number] = false;
+            let meta = &mut self.store.table.partitions[number].meta;
+            meta.next = meta.next.max(theirs.next);
+        }
+        self.saw_total(header.store.total);
+        self.store.total = self.store.total.max(header.store.total);
+        Ok(())
+    }
+
+    /// The partition's number; one that nothing told of before is made.
+    fn number(&mut self, tp: &TopicPartition) -> Result<usize, LogError> {
+        match self.store.table.number(tp) {
+            Some(number) => Ok(number),
+            None => self.open_partition(tp.clone(), None, Vec::new(), false, false),
+        }
+    }
+
+    /// Nothing has `packed..to`, although it was durable once.
+    fn hole(&mut self, number: usize, to: Offset) {
+        let meta = &self.store.table.partitions[number].meta;
+        let from = self.packed[number].max(meta.start);
+        for (from, to) in meta.uncovered(from, to) {
+            self.holes.push((
+                number,
+                Gap {
+                    from,
+                    to,
+                    reason: GapReason::Corrupt,
+                },
+            ));
+        }
+    }
+
+    fn note(&mut self, note: String) {
+        self.out.notes.push(note);
+    }
+
+    /// Makes sure that no lost offset is used again, journals what was found, and begins.
+    fn finish(mut self, start: &Start) -> Result<(Store, Recovered), LogError> {
+        self.skip_lost();
+        for number in 0..self.packed.len() {
+            let next = match self.store.cfg.rules.j2() {
+                true => self.store.table.partitions[number].meta.next,
+                false => self.counted[number],
+            };
+            if next > self.packed[number] {
+                self.hole(number, next);
+            }
+            let partition = &mut self.store.table.partitions[number];
+            partition.meta.next = next.max(partition.log.end());
+            partition.going = partition.meta.start;
+            partition.publish();
+            partition.log.delete_below(partition.meta.start)?;
+        }
+        let Replay {
+            mut store,
+            mut out,
+            holes,
+            ..
+        } = self;
+        store.append_sealed(start.now)?;
+        store.clock_seen = store.clock_base;
+        store.segment_bytes = store.table.partitions.iter().map(|p| p.log.bytes()).sum();
+        store.journal_start(&holes, start)?;
+        let gaps = holes.iter().map(|(number, gap)| {
+            let tp = &store.table.partitions[*number].meta.tp;
+            format!("{tp}: offsets {}..{} are lost", gap.from, gap.to)
+        });
+        out.notes.extend(gaps);
+        for partition in &mut store.table.partitions {
+            partition.meta.prune();
+            partition.publish();
+        }
+        store.live_bytes_then = 0;
+        Ok((store, out))
+    }
+
+    /// Frames were lost whose records nothing tells of. No partition that they may have written
+    /// to uses their offsets again.
+    fn skip_lost(&mut self) {
+        let end = self.store.durable.end().0;
+        let tail = end.saturating_sub(self.expected);
+        if tail > 0 {
+            self.note(format!("{tail} journal frames at the end are lost"));
+            self.unsure.iter_mut().for_each(|unsure| *unsure = true);
+        }
+        let lost = self.lost.saturating_sub(self.found) + tail * ENTRY_RECORDS_MAX as u64;
+        if lost == 0 || !self.store.cfg.rules.j2() {
+            return;
+        }
+        for number in 0..self.packed.len() {
+            if self.unsure[number] {
+                let meta = &mut self.store.table.partitions[number].meta;
+                let from = meta.next.max(self.packed[number]);
+                meta.next = Offset(from.0.saturating_add(lost as i64));
+            }
+        }
+        self.store.total += lost;
+    }
+}
+
+impl Checkpointed {
+    /// Partitions that the checkpoint does not know, as a header has them; cursors by the greater.
+    fn merge(&mut self, header: Header) {
+        self.store.total = self.store.total.max(header.store.total);
+        self.store.clock_ms = self.store.clock_ms.max(header.store.clock_ms);
+        for theirs in header.partitions {
+            match self.partitions.get_mut(&theirs.tp) {
+                Some((ours, _)) if ours.next >= theirs.next => {}
+                Some((ours, saved)) if saved.is_empty() => *ours = theirs,
+                Some((ours, _)) => ours.next = theirs.next,
+                None => {
+                    self.partitions
+                        .insert(theirs.tp.clone(), (theirs, Vec::new()));
+                }
+            }
+        }
+    }
+}
+
+impl Store {
+    /// GAPs that recovery found and BOOT, durable before the first record (U1).
+    fn journal_start(&mut self, holes: &[(usize, Gap)], start: &Start) -> Result<(), LogError> {
+        for (number, gap) in holes {
+            let meta = &mut self.table.partitions[*number].meta;
+            meta.add_gap(*gap);
+            let frame = frames::encode(&GapFrame {
+                tp: meta.tp.clone(),
+                gap: *gap,
+            });
+            self.stage_start(frames::GAP, &frame, start.now)?;
+        }
+        for partition in &mut self.table.partitions {
+            partition.meta.add_boot(start.boot, partition.meta.next);
+        }
+        let starts: Vec<_> = self
+            .table
+            .partitions
+            .iter()
+            .map(|partition| (partition.meta.tp.clone(), partition.meta.next))
+            .collect();
+        let mut chunks: Vec<_> = starts
+            .chunks(BOOT_PARTITIONS_MAX)
+            .map(<[_]>::to_vec)
+            .collect();
+        if chunks.is_empty() {
+            chunks.push(Vec::new());
+        }
+        for starts in chunks {
+            let (total, clock_ms) = (self.total, self.clock_base);
+            let frame = BootFrame {
+                total,
+                clock_ms,
+                boot: start.boot,
+                starts,
+            };
+            self.stage_start(frames::BOOT, &frames::encode(&frame), start.now)?;
+        }
+        self.commit_inline(start.now).map(|_| ())
+    }
+
+    /// At the start nothing is in flight, so a full group is committed to make room.
+    fn stage_start(&mut self, kind: u8, payload: &[u8], now: Ms) -> Result<(), LogError> {
+        match self.stage_own(kind, payload, Durability::Fsync, now) {
+            Err(LogError::Busy { .. }) => {
+                self.commit_inline(now)?;
+                self.stage_own(kind, payload, Durability::Fsync, now)
+                    .map(|_| ())
+            }
+            other => other.map(|_| ()),
+        }
+    }
+}
