@@ -24,6 +24,8 @@ mod ids;
 mod mapping;
 mod rng;
 pub mod rules;
+#[cfg(test)]
+mod sim;
 pub mod stream;
 
 pub use backoff::Backoff;

@@ -53,7 +53,7 @@ mod tests {
         assert_eq!(got, PINNED);
         assert_eq!(map_partition(&edge("gw-1"), 0, 1, 1), 0);
     }
-    const PINNED: [u32; 4] = [0, 0, 0, 0];
+    const PINNED: [u32; 4] = [5, 4, 6, 7];
 
     #[test]
     fn edges_spread_evenly() {

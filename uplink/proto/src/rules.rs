@@ -8,6 +8,8 @@
 pub enum Rule {
     /// U1: HELLO's boots are compared with the cloud's.
     Lineage,
+    /// U1: and with those of the edge partition's other incarnations.
+    LineageAcross,
     /// U1: the record before `next` is compared.
     DigestCheck,
     /// U1: sending waits until the fork is durable.

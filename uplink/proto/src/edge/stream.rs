@@ -182,18 +182,25 @@ impl Stream {
 
     /// The boot in force at `from` and those that begin before `to`.
     pub(super) fn lineage(&self, from: Offset, to: Offset) -> Vec<BootStart> {
-        // Of several boots with one start, only the last can have written the record there.
         let spans = &self.info.spans;
         let first = spans.iter().rposition(|s| s.start <= from).unwrap_or(0);
-        let pairs = spans[first..]
+        let mut pairs: Vec<BootStart> = Vec::new();
+        for span in spans[first..]
             .iter()
-            .take_while(|s| s.start < to || s.start <= from);
-        let pairs: Vec<_> = pairs
-            .map(|s| BootStart {
-                boot: s.boot,
-                start: s.start,
-            })
-            .collect();
+            .take_while(|s| s.start < to || s.start <= from)
+        {
+            // Of several boots with one start, only the last can have written the record there.
+            if pairs
+                .last()
+                .is_some_and(|earlier| earlier.start == span.start)
+            {
+                pairs.pop();
+            }
+            pairs.push(BootStart {
+                boot: span.boot,
+                start: span.start,
+            });
+        }
         // The cloud keeps 8: what is left out here it would have dropped at once.
         pairs[pairs.len().saturating_sub(LINEAGE_MAX)..].to_vec()
     }

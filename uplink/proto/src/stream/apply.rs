@@ -9,7 +9,7 @@ use super::{
 };
 use crate::bounds::{INCARNATIONS_MAX, LIVE_MS, RETIRED_MAX};
 use crate::rules::{self, Rule};
-use crate::{AlarmKind, Epoch, Incarnation, QuarantineReason, RefuseReason, RejectCode};
+use crate::{AlarmKind, BootStart, Epoch, Incarnation, QuarantineReason, RefuseReason, RejectCode};
 
 pub(super) fn apply(
     streams: &mut EdgeStreams,
@@ -27,32 +27,40 @@ pub(super) fn apply(
         StreamEntry::Session(session) => open(streams, incarnation, session),
         StreamEntry::Retire { .. } => retire(streams, incarnation),
         StreamEntry::Data(d) => match current(streams, incarnation, d.epoch) {
-            Ok(state) => data(state, d),
+            Ok(by) if stored_elsewhere(streams, incarnation, d.base, d.next, &d.lineage) => {
+                StreamOutcome::Fenced { by }
+            }
+            Ok(_) => data(streams.known(incarnation), d),
             Err(outcome) => outcome,
         },
         StreamEntry::Gap(g) => match current(streams, incarnation, g.epoch) {
-            Ok(state) => gap(state, g),
+            Ok(by) if stored_elsewhere(streams, incarnation, g.from, g.to, &g.lineage) => {
+                StreamOutcome::Fenced { by }
+            }
+            Ok(_) => gap(streams.known(incarnation), g),
             Err(outcome) => outcome,
         },
         StreamEntry::Probe { epoch } => match current(streams, incarnation, *epoch) {
-            Ok(state) => StreamOutcome::Position { next: state.next },
+            Ok(_) => StreamOutcome::Position {
+                next: streams.known(incarnation).next,
+            },
             Err(outcome) => outcome,
         },
     }
 }
 
-/// The stream, if `epoch` is its last session's.
+/// The stream's epoch, if it is known and `epoch` is its last session's.
 fn current(
-    streams: &mut EdgeStreams,
+    streams: &EdgeStreams,
     incarnation: Incarnation,
     epoch: Epoch,
-) -> Result<&mut StreamState, StreamOutcome> {
-    match streams.stream_mut(incarnation) {
+) -> Result<Epoch, StreamOutcome> {
+    match streams.stream(incarnation) {
         None => Err(StreamOutcome::Refused(RefuseReason::Retired)),
         Some(state) if state.epoch != epoch && rules::on(Rule::Fencing) => {
             Err(StreamOutcome::Fenced { by: state.epoch })
         }
-        Some(state) => Ok(state),
+        Some(state) => Ok(state.epoch),
     }
 }
 
@@ -77,12 +85,17 @@ fn open(
     }
     if rules::on(Rule::Lineage) {
         match lineage::compare(state, &session.spans) {
-            Verdict::Same => {}
+            Verdict::Same => {
+                if let Some(outcome) = parted(streams, incarnation, session, state.next) {
+                    return outcome;
+                }
+            }
             Verdict::Fork(fork) => {
-                return StreamOutcome::Diverged {
+                let diverged = StreamOutcome::Diverged {
                     fork,
                     next: state.next,
                 };
+                return parted(streams, incarnation, session, fork).unwrap_or(diverged);
             }
             Verdict::Quarantine(reason) => return StreamOutcome::Quarantine(reason),
         }
@@ -95,6 +108,35 @@ fn open(
     welcome(&mut streams.streams[at], session, alarm)
 }
 
+/// DIVERGED, if another incarnation's stream holds this edge's records beyond `next`.
+fn parted(
+    streams: &EdgeStreams,
+    incarnation: Incarnation,
+    session: &SessionEntry,
+    next: Offset,
+) -> Option<StreamOutcome> {
+    let others = streams.others(incarnation);
+    let fork = others
+        .filter_map(|s| lineage::shared(s, &session.spans))
+        .max()?;
+    let parted = fork > next && rules::on(Rule::LineageAcross);
+    parted.then_some(StreamOutcome::Diverged { fork, next })
+}
+
+/// Two copies of a card may fork at the same moment and hold the same records. A boot and an offset
+/// name one record, so what another stream has under the same boot is there already: the session
+/// ends, and the next one forks behind it.
+fn stored_elsewhere(
+    streams: &EdgeStreams,
+    incarnation: Incarnation,
+    from: Offset,
+    to: Offset,
+    pairs: &[BootStart],
+) -> bool {
+    let mut others = streams.others(incarnation);
+    rules::on(Rule::LineageAcross) && others.any(|s| lineage::overlaps(s, from, to, pairs))
+}
+
 fn open_new(
     streams: &mut EdgeStreams,
     incarnation: Incarnation,
@@ -102,6 +144,9 @@ fn open_new(
 ) -> StreamOutcome {
     if streams.streams.len() >= INCARNATIONS_MAX && rules::on(Rule::IncarnationBound) {
         return StreamOutcome::Refused(RefuseReason::TooManyIncarnations);
+    }
+    if let Some(outcome) = parted(streams, incarnation, session, session.origin) {
+        return outcome;
     }
     let parent = session.parent.map(|p| p.incarnation);
     let rival = rival(streams, incarnation, session.at_ms, |o| {

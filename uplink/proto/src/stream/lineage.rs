@@ -42,6 +42,30 @@ pub(super) fn compare(state: &StreamState, spans: &[BootSpan]) -> Verdict {
     }
 }
 
+/// Whether `other` holds some of the records `[from, to)` that were written under `pairs`.
+pub(super) fn overlaps(other: &StreamState, from: Offset, to: Offset, pairs: &[BootStart]) -> bool {
+    pairs.iter().enumerate().any(|(n, pair)| {
+        let Some(at) = other.boots.iter().position(|b| b.boot == pair.boot) else {
+            return false;
+        };
+        let held_from = other.boots[at].start.max(other.origin);
+        let held_to = other.boots.get(at + 1).map_or(other.next, |b| b.start);
+        let pair_to = pairs.get(n + 1).map_or(to, |b| b.start);
+        held_from.max(from).max(pair.start) < held_to.min(pair_to)
+    })
+}
+
+/// How far another incarnation's stream holds this edge's records, if they share a boot.
+///
+/// A card whose image was taken between DIVERGED and the durable fork comes back under its old
+/// incarnation, while what it held has long been stored under the new one: its own stream alone
+/// would have it sent again.
+pub(super) fn shared(other: &StreamState, spans: &[BootSpan]) -> Option<Offset> {
+    let (ours, theirs) = newest_common(&other.boots, spans)?;
+    let our_end = other.boots.get(ours + 1).map_or(other.next, |b| b.start);
+    (other.boots[ours].start == spans[theirs].start).then(|| our_end.min(spans[theirs].end))
+}
+
 fn newest_common(boots: &[BootStart], spans: &[BootSpan]) -> Option<(usize, usize)> {
     (0..boots.len()).rev().find_map(|ours| {
         let theirs = spans.iter().rposition(|s| s.boot == boots[ours].boot)?;

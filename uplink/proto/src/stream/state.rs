@@ -52,9 +52,14 @@ impl EdgeStreams {
         self.streams.iter().find(|s| s.incarnation == incarnation)
     }
 
-    pub(super) fn stream_mut(&mut self, incarnation: Incarnation) -> Option<&mut StreamState> {
-        self.streams
-            .iter_mut()
-            .find(|s| s.incarnation == incarnation)
+    /// One that was just seen to be there.
+    pub(super) fn known(&mut self, incarnation: Incarnation) -> &mut StreamState {
+        let mut streams = self.streams.iter_mut();
+        let found = streams.find(|s| s.incarnation == incarnation);
+        found.expect("the caller looked it up")
+    }
+
+    pub(super) fn others(&self, than: Incarnation) -> impl Iterator<Item = &StreamState> {
+        self.streams.iter().filter(move |s| s.incarnation != than)
     }
 }

@@ -1,0 +1,42 @@
+//! Both machines against each other on simulated links, from one seed.
+//!
+//! Honest models stand at the ends: [`log`] is an edge's log with acked records, trims, drop-oldest,
+//! rot, boots, images and clones; [`sink`] applies committed entries to `EdgeStreams` and stalls,
+//! forgets and restarts like a cluster. Between them lies a [`link`] that delays, reorders between
+//! channels, cuts frames in half and dies on one side first. [`world`] drives it, [`chaos`] hurts it,
+//! and [`oracle`] says whether everything acked on an edge is in the cloud once, or in the ledger.
+
+mod chaos;
+mod device;
+mod link;
+mod log;
+mod oracle;
+mod sink;
+mod tests;
+mod world;
+
+use crate::rng::Rng;
+
+/// What may happen in a run, and how often.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Plan {
+    pub(crate) steps: u32,
+    /// Digests are one bit: lineage alone must do.
+    pub(crate) collide: bool,
+    /// The image of a running machine is resumed; no reboot after it, which nothing could tell apart.
+    pub(crate) running_image: bool,
+    /// The cloud is restored from a backup once.
+    pub(crate) cloud_back: bool,
+}
+
+impl Plan {
+    pub(crate) fn of(rng: &mut Rng) -> Plan {
+        let kind = rng.below(10);
+        Plan {
+            steps: 20 + rng.below(60) as u32,
+            collide: kind < 3,
+            running_image: kind == 8,
+            cloud_back: kind == 9,
+        }
+    }
+}

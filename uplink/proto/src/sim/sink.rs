@@ -1,0 +1,59 @@
+//! The honest model of a cluster: committed entries applied in order to `EdgeStreams`, and the log
+//! and ledger that they make.
+
+use std::collections::BTreeMap;
+
+use headwater_batch::{BatchView, Decoder, Limits, TopicPartition};
+
+use super::log::Id;
+use crate::stream::GapRecord;
+use crate::{EdgeStreams, Incarnation, StreamEntry, StreamKey, StreamOutcome};
+
+#[derive(Debug, Clone, Default)]
+pub(super) struct Sink {
+    pub(super) streams: BTreeMap<TopicPartition, EdgeStreams>,
+    /// What consumers read, in order.
+    pub(super) records: BTreeMap<TopicPartition, Vec<Id>>,
+    /// What each incarnation's stream is made of, in order: ranges stored or lost.
+    pub(super) tiles: BTreeMap<(TopicPartition, Incarnation), Vec<(i64, i64, bool)>>,
+    pub(super) ledger: Vec<(TopicPartition, Incarnation, GapRecord)>,
+}
+
+impl Sink {
+    pub(super) fn apply(&mut self, key: &StreamKey, entry: &StreamEntry) -> StreamOutcome {
+        // As a journal would keep it.
+        let (head, batch) = entry.encode();
+        let entry = StreamEntry::decode(&head, batch).expect("what was encoded decodes");
+        let streams = self.streams.entry(key.tp.clone()).or_default();
+        let outcome = streams.apply(key.incarnation, &entry);
+        let tiles = self
+            .tiles
+            .entry((key.tp.clone(), key.incarnation))
+            .or_default();
+        match (&outcome, &entry) {
+            (StreamOutcome::Append { .. }, StreamEntry::Data(data)) => {
+                tiles.push((data.base.0, data.next.0, true));
+                let ids = ids_of(&data.batch);
+                self.records.entry(key.tp.clone()).or_default().extend(ids);
+            }
+            (StreamOutcome::Ledger { gap, .. }, _) => {
+                tiles.push((gap.from.0, gap.to.0, false));
+                self.ledger.push((key.tp.clone(), key.incarnation, *gap));
+            }
+            _ => {}
+        }
+        outcome
+    }
+}
+
+pub(super) fn ids_of(batch: &[u8]) -> Vec<Id> {
+    let limits = Limits::UPLINK;
+    let view = BatchView::parse(batch, &limits).expect("the session checked it");
+    let mut decoder = Decoder::new();
+    let records = view
+        .records(&mut decoder, &limits)
+        .expect("an honest batch");
+    records
+        .map(|r| r.expect("an honest record").timestamp as Id)
+        .collect()
+}
