@@ -129,6 +129,7 @@ impl Durable {
     ) -> Result<Checkpointed, LogError> {
         self.carried.extend(changes);
         self.journal.check_header(&next_header)?;
+        self.journal.check_files()?;
         let durable = self.journal.commit()?;
         if at > durable {
             let (from, to) = (self.journal.start(), durable.0);
@@ -143,22 +144,24 @@ impl Durable {
         for position in forward {
             copies.push(self.reader.read(*position)?);
         }
-        if !self.rules.j5() {
-            self.journal.trim(at.0)?;
-        }
         self.generation += 1;
         let base = (self.current.generation > 0).then_some(self.current.generation);
-        let mark = self
-            .store
-            .commit(base, self.generation, at.0, &self.carried)?;
-        let marks = [mark, self.current];
-        let places = self.journal.begin_file(next_header, marks, &copies)?;
-        // Only now: a generation that no header confirms must not become a base, or the next
-        // one would overwrite the one that counts.
-        self.current = mark;
+        let places = if self.rules.j5() {
+            let mark = self.store.commit(base, self.generation, at.0, &self.carried)?;
+            let marks = [mark, self.current];
+            let places = self.journal.begin_file(next_header, marks, &copies)?;
+            // Only now: a generation that no header confirms must not become a base, or the next
+            // one would overwrite the one that counts.
+            self.current = mark;
+            self.journal.trim(marks.iter().map(|m| m.at).min().unwrap_or(0))?;
+            places
+        } else {
+            let places = self.journal.begin_file(next_header, Default::default(), &copies)?;
+            self.journal.trim(at.0)?;
+            self.current = self.store.commit(base, self.generation, at.0, &self.carried)?;
+            places
+        };
         self.carried.clear();
-        let older = marks.iter().map(|m| m.at).min().unwrap_or(0);
-        self.journal.trim(older)?;
         self.journal.spares.fill()?;
         Ok(Checkpointed {
             durable: Position(self.journal.durable),

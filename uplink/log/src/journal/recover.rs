@@ -14,7 +14,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::files::{Spares, journal_path, list};
-use super::format::{FileHeader, group_bytes};
+use super::format::{FileHeader, body_at, group_bytes};
 use super::read::{LiveFile, Replay, Stretch, group_header, lock, stored_group};
 use super::scan::{Run, Scanned, read_header, salvage, scan};
 use super::writer::Journal;
@@ -32,6 +32,14 @@ struct Surveyed {
     /// Frames from here on are void.
     limit: u64,
     rotten: bool,
+}
+
+impl Surveyed {
+    /// Whether no group was ever written to it, as far as can be seen.
+    fn is_empty(&self) -> bool {
+        let s = &self.scanned;
+        self.header.is_some() && s.runs.is_empty() && s.torn.is_none() && s.error.is_none()
+    }
 }
 
 /// What lies on disk, before anything is changed.
@@ -174,6 +182,7 @@ impl Survey {
         marks: [Mark; 2],
     ) -> Result<(Journal, Replay, JournalReport), LogError> {
         let bound = self.bound(from);
+        let empty = self.files.last().is_some_and(Surveyed::is_empty);
         let end = self.choose_runs(from, bound);
         self.report.files = self.files.len();
         self.report.frames = self.runs().map(|r| r.frames.end - r.frames.start).sum();
@@ -187,7 +196,7 @@ impl Survey {
             disk,
             cfg,
             spares,
-            files,
+            mut files,
             report,
         } = self;
         let mut journal = Journal::new(disk, cfg, spares, end);
@@ -195,6 +204,10 @@ impl Survey {
         let newest = files.iter().rev().find_map(|f| f.header.as_ref());
         journal.header = newest.map(|(_, owner)| owner.clone()).unwrap_or_default();
         journal.sequence = files.last().map_or(0, |f| f.sequence);
+        // A start that staged nothing costs no file; or a node that starts again and again on a
+        // full disk would stop starting.
+        let first = files.last().and_then(|f| f.header.as_ref()).map(|(h, _)| h.first);
+        let reused = if empty && first == Some(end) { files.pop() } else { None };
         let stays_in_place = !journal.cfg.rules.j4()
             && files
                 .last()
@@ -202,7 +215,9 @@ impl Survey {
         let limit = if stays_in_place { end } else { tail_from };
         let mut stretches = stretches(&files, from, limit);
         let gone = adopt(&journal, files, limit);
-        if stays_in_place {
+        if let Some(last) = reused {
+            journal.reuse(last)?;
+        } else if stays_in_place {
             journal.append_in_place()?;
         } else {
             journal.open_file(tail_from, tail, stops)?;
@@ -400,6 +415,20 @@ impl Journal {
             at,
             frames,
         })
+    }
+
+    /// Goes on in a file that holds nothing but its header.
+    fn reuse(&mut self, last: Surveyed) -> Result<(), LogError> {
+        let (header, owner) = last.header.expect("the caller saw its header");
+        let (path, file, salt) = (last.path, last.file, header.salt);
+        self.at = body_at(owner.len()) as u64;
+        self.len = file.len().map_err(LogError::io("measure", &path))?;
+        self.sealed =
+            self.len.saturating_sub(self.at) < group_bytes(self.cfg.group_bytes_max) as u64;
+        let (sequence, first, stops) = (header.sequence, header.first, Vec::new());
+        let live = LiveFile { sequence, first, path, file, salt, stops, rotten: false };
+        lock(&self.shared).files.push_back(live);
+        Ok(())
     }
 
     /// What recovery did before J4: believe the page cache and go on in the last file.

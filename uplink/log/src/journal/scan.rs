@@ -92,7 +92,29 @@ pub(crate) fn scan(file: &dyn DiskFile, header: &FileHeader, owner_bytes: usize)
     let mut seen = Scanned::default();
     let from = body_at(owner_bytes) as u64;
     seen.error = scan_from(file, from, |g| g.salt == header.salt, &mut seen).err();
+    if seen.torn.is_none() && seen.error.is_none() {
+        let (at, next) =
+            seen.runs.last().map_or((from, header.first), |r| (r.end_at, r.frames.end));
+        seen.torn = remains(file, at, header.salt, next).unwrap_or_default();
+    }
     seen
+}
+
+/// Whether what stands at `at` was the header of a group of this file: its salt or its number is
+/// right. So a flipped bit in the last group's header is told from a clean end.
+fn remains(
+    file: &dyn DiskFile,
+    at: u64,
+    salt: u64,
+    next: u64,
+) -> io::Result<Option<Range<u64>>> {
+    let mut fixed = [0; GROUP_HEADER_BYTES];
+    let n = file.read_at(&mut fixed, at)?;
+    if n < fixed.len() || fixed == [0; GROUP_HEADER_BYTES] {
+        return Ok(None);
+    }
+    let word = |at: usize| u64::from_le_bytes(fixed[at..at + 8].try_into().expect("eight bytes"));
+    Ok((word(8) == salt || word(16) == next).then_some(at..at + n as u64))
 }
 
 /// All groups of a file without a readable header. Its salt is that of the first whole group with

@@ -15,6 +15,9 @@ use crate::checkpoint::Mark;
 use crate::disk::Disk;
 use crate::error::LogError;
 
+/// Files that recovery and checkpoints may open above `files_max`.
+const CHECKPOINT_FILES: usize = 2;
+
 /// The writer of a journal's files.
 pub(crate) struct Journal {
     pub(crate) disk: Arc<dyn Disk>,
@@ -120,7 +123,7 @@ impl Journal {
                 what: "the pending group is full",
             });
         }
-        if self.pending_frames == 0 && self.sealed && !self.may_roll()? {
+        if self.pending_frames == 0 && !self.has_room()? {
             let need = self.cfg.file_bytes;
             return Err(LogError::Full {
                 what: "the journal",
@@ -134,13 +137,22 @@ impl Journal {
         Ok(Position(self.next - 1))
     }
 
-    /// Whether a group may open a file: the bound on files holds and a spare stays behind for
-    /// the checkpoint that will empty the journal.
-    fn may_roll(&mut self) -> Result<bool, LogError> {
-        if self.files() >= self.cfg.files_max {
+    /// Whether another group may come. A spare stays behind for the recovery that may follow,
+    /// and for the checkpoint that will empty the journal.
+    fn has_room(&mut self) -> Result<bool, LogError> {
+        let (files, spares) = (usize::from(self.sealed), 1 + usize::from(self.sealed));
+        if self.files() + files > self.cfg.files_max {
             return Ok(false);
         }
-        Ok(self.spares.count() >= 2 || self.spares.fill()?)
+        Ok(self.spares.count() >= spares || self.spares.fill()? || self.spares.count() >= spares)
+    }
+
+    /// Whether a checkpoint may open one more file.
+    pub fn check_files(&self) -> Result<(), LogError> {
+        if self.files() < self.cfg.files_max + CHECKPOINT_FILES {
+            return Ok(());
+        }
+        Err(LogError::Full { what: "the journal", need: self.cfg.file_bytes, have: 0 })
     }
 
     fn files(&self) -> usize {

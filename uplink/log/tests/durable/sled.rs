@@ -19,7 +19,11 @@ fn changes(rng: &mut Rng, model: &mut BTreeMap<Vec<u8>, Vec<u8>>) -> Vec<Change>
     for _ in 0..rng.below(60) {
         let key = format!("key-{}", rng.below(200)).into_bytes();
         // Now and then larger than a sled segment, which goes into a file of its own.
-        let len = if rng.below(40) == 0 { 90_000 } else { rng.below(200) };
+        let len = if rng.below(40) == 0 {
+            90_000
+        } else {
+            rng.below(200)
+        };
         let value = (rng.below(4) > 0).then(|| (0..len).map(|_| rng.next() as u8).collect());
         match &value {
             Some(value) => model.insert(key.clone(), Vec::clone(value)),
@@ -42,13 +46,27 @@ fn generations_follow_a_model_over_restarts() {
         before.clone_from(&model);
         let base = (generation > 1).then_some(mark.generation);
         let changes = changes(&mut rng, &mut model);
-        mark = store.commit(base, generation, generation * 10, &changes).unwrap();
+        mark = store
+            .commit(base, generation, generation * 10, &changes)
+            .unwrap();
         assert_eq!((mark.generation, mark.at), (generation, generation * 10));
         if generation % 3 == 0 {
             store = SledStore::open(dir.path()).unwrap();
         }
-        let held: Vec<u64> = store.generations().unwrap().iter().map(|m| m.generation).collect();
-        assert_eq!(held, if generation > 1 { vec![generation, generation - 1] } else { vec![1] });
+        let held: Vec<u64> = store
+            .generations()
+            .unwrap()
+            .iter()
+            .map(|m| m.generation)
+            .collect();
+        assert_eq!(
+            held,
+            if generation > 1 {
+                vec![generation, generation - 1]
+            } else {
+                vec![1]
+            }
+        );
         let now = store.load(generation).unwrap().unwrap();
         assert_eq!(now, model.clone().into_iter().collect::<Vec<_>>());
         if generation > 1 {
@@ -63,7 +81,11 @@ fn files(dir: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in fs::read_dir(dir).unwrap() {
         let path = entry.unwrap().path();
-        if path.is_dir() { found.extend(files(&path)) } else { found.push(path) }
+        if path.is_dir() {
+            found.extend(files(&path))
+        } else {
+            found.push(path)
+        }
     }
     found.sort();
     found
@@ -77,7 +99,14 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-const HARMS: [&str; 6] = ["cut in half", "emptied", "zeroed", "flipped", "removed", "grown"];
+const HARMS: [&str; 6] = [
+    "cut in half",
+    "emptied",
+    "zeroed",
+    "flipped",
+    "removed",
+    "grown",
+];
 
 fn harm(path: &Path, how: &str) {
     let mut bytes = fs::read(path).unwrap();
@@ -97,7 +126,10 @@ fn harm(path: &Path, how: &str) {
 
 fn open(dir: &Path) -> (Durable, headwater_log::Recovered) {
     let store = SledStore::open(&dir.join("checkpoints")).unwrap();
-    let cfg = DurableConfig { file_bytes: 2 << 20, ..DurableConfig::new(dir.join("journal"), 7) };
+    let cfg = DurableConfig {
+        file_bytes: 2 << 20,
+        ..DurableConfig::new(dir.join("journal"), 7)
+    };
     Durable::open(Arc::new(RealDisk), Box::new(store), cfg).unwrap()
 }
 
@@ -112,8 +144,11 @@ fn written(dir: &Path) {
         log.stage(1, &key(i)).unwrap();
         log.commit().unwrap();
         if i == 9 || i == 19 {
-            let changes = (i - 9..=i).map(|i| (key(i), Some(vec![i as u8; 50]))).collect();
-            log.checkpoint(Position(i + 1), changes, key(i + 1), &[]).unwrap();
+            let changes = (i - 9..=i)
+                .map(|i| (key(i), Some(vec![i as u8; 50])))
+                .collect();
+            log.checkpoint(Position(i + 1), changes, key(i + 1), &[])
+                .unwrap();
         }
     }
 }
@@ -136,7 +171,10 @@ fn one_damaged_file_falls_back_a_generation_and_loses_nothing() {
         for how in HARMS {
             let dir = tempfile::tempdir().unwrap();
             copy(whole.path(), dir.path());
-            harm(&dir.path().join(file.strip_prefix(whole.path()).unwrap()), how);
+            harm(
+                &dir.path().join(file.strip_prefix(whole.path()).unwrap()),
+                how,
+            );
             let (mut log, recovered) = open(dir.path());
             match recovered.report.checkpoint {
                 CheckpointUse::FellBack { to: 1, from: 2 } => fell_back += 1,
@@ -148,16 +186,23 @@ fn one_damaged_file_falls_back_a_generation_and_loses_nothing() {
             for i in 25..27u64 {
                 log.stage(1, &key(i)).unwrap();
                 let changes = (0..=i).map(|i| (key(i), Some(vec![0]))).collect();
-                log.checkpoint(Position(log.end().0), changes, key(i), &[]).unwrap();
+                log.checkpoint(Position(log.end().0), changes, key(i), &[])
+                    .unwrap();
             }
             drop(log);
             let (_, recovered) = open(dir.path());
-            assert!(matches!(recovered.report.checkpoint, CheckpointUse::Newest(_)));
+            assert!(matches!(
+                recovered.report.checkpoint,
+                CheckpointUse::Newest(_)
+            ));
             assert_eq!(recovered.report.notes, [""; 0]);
             assert_eq!(items(recovered).len(), 27);
         }
     }
-    assert!(fell_back >= HARMS.len() * 3 && kept >= HARMS.len() * 3, "{fell_back} {kept}");
+    assert!(
+        fell_back >= HARMS.len() * 3 && kept >= HARMS.len() * 3,
+        "{fell_back} {kept}"
+    );
 }
 
 #[test]
@@ -173,6 +218,10 @@ fn with_both_slots_damaged_it_starts_from_headers_and_frames() {
         assert!(!recovered.report.is_whole());
         assert_eq!(recovered.header, key(20), "J3: next offsets survive");
         // The journal was trimmed to the older generation, no further.
-        assert_eq!(items(recovered), (10..25).map(key).collect::<Vec<_>>(), "{how}");
+        assert_eq!(
+            items(recovered),
+            (10..25).map(key).collect::<Vec<_>>(),
+            "{how}"
+        );
     }
 }

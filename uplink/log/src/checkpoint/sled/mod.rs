@@ -164,7 +164,10 @@ impl SledStore {
         let from = slot.other();
         if let Some(base) = base {
             // Before the slot is touched: it may be the last that is whole.
-            if self.verified(from)?.is_none_or(|m| m.mark.generation != base) {
+            if self
+                .verified(from)?
+                .is_none_or(|m| m.mark.generation != base)
+            {
                 let path = self.path(from);
                 return Err(LogError::corrupt(&path, 0, "the generation in use is gone"));
             }
