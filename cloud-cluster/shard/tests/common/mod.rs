@@ -5,8 +5,7 @@ use bytes::Bytes;
 use headwater_batch::{BatchBuilder, Level, NewRecord, Offset, TopicName, TopicPartition};
 use headwater_proto::stream::{DataEntry, SessionEntry};
 use headwater_proto::{
-    BootId, BootSpan, BootStart, EdgeName, Epoch, Incarnation, StreamEntry, StreamKey,
-    digest_of_last,
+    BootId, BootSpan, BootStart, Digest, EdgeName, Epoch, Incarnation, StreamEntry, StreamKey,
 };
 use headwater_shard::{Applied, At, Entry, Shard};
 
@@ -140,7 +139,7 @@ pub fn data(epoch: Epoch, base: i64, next: i64) -> StreamEntry {
             boot: BootId(1),
             start: Offset(0),
         }],
-        digest: digest_of_last(&batch).unwrap(),
+        digest: Digest(next as u64),
         at_ms: 5,
         batch,
     })

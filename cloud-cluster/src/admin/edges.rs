@@ -1,0 +1,153 @@
+//! Edges and the loss ledger.
+
+use axum::Json;
+use axum::extract::{Path, State as Extract};
+use axum::http::StatusCode;
+use bytes::Bytes;
+use headwater_proto::EdgeName;
+use headwater_quic::Ca;
+use headwater_shard::{Entry, LedgerEntry, Loss, Outcome};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::{Failure, State};
+use crate::clock::wall_ms;
+use crate::node::{ca_of, revoke as revoke_in};
+use crate::shardlog::commit;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct NewEdge {
+    name: String,
+    /// Uplink addresses for the bundle; empty: those of this node.
+    #[serde(default)]
+    addresses: Vec<String>,
+}
+
+pub(super) async fn list(Extract(state): Extract<State>) -> Json<Value> {
+    let inner = &state.inner;
+    let shards = &inner.machine.shards;
+    let connections = inner.server.upgrade().map(|s| s.connections()).unwrap_or_default();
+    let mut edges: Vec<Value> = Vec::new();
+    let known: Vec<(String, headwater_shard::Edge)> = {
+        let meta = shards.read(shards.meta());
+        meta.edges().map(|(name, edge)| (name.clone(), edge.clone())).collect()
+    };
+    for (name, edge) in known {
+        let connected = connections.iter().find(|c| c.edge.as_str() == name);
+        edges.push(json!({
+            "name": name,
+            "added_ms": edge.added_ms,
+            "revoked_ms": edge.revoked_ms,
+            "remote": connected.map(|c| c.remote.to_string()),
+            "connected_s": connected.map(|c| c.age.as_secs()),
+            "round_trip_ms": connected.map(|c| c.round_trip.as_secs_f64() * 1000.0),
+            "streams": streams_of(&state, &name),
+        }));
+    }
+    Json(Value::Array(edges))
+}
+
+fn streams_of(state: &State, edge: &str) -> Vec<Value> {
+    let shards = &state.inner.machine.shards;
+    let mut rows = Vec::new();
+    for id in shards.data() {
+        let shard = shards.read(id);
+        for (_, tp, streams) in shard.streams().filter(|(name, _, _)| name.as_str() == edge) {
+            let pinned = shards.read(shards.meta()).pinned(edge, tp);
+            for stream in streams.streams() {
+                rows.push(json!({
+                    "partition": tp.to_string(),
+                    "cloud_partition": pinned,
+                    "incarnation": stream.incarnation.to_string(),
+                    "next": stream.next.0,
+                    "session": stream.epoch.0,
+                    "last_ms": stream.last_at_ms,
+                }));
+            }
+        }
+    }
+    rows
+}
+
+pub(super) async fn add(
+    Extract(state): Extract<State>,
+    Json(wanted): Json<NewEdge>,
+) -> Result<Json<Value>, Failure> {
+    let inner = &state.inner;
+    let name = EdgeName::new(&wanted.name).map_err(Failure::bad)?;
+    let entry = Entry::AddEdge { name: wanted.name.clone(), at_ms: wall_ms() };
+    let added = commit(&*inner.log, inner.machine.shards.meta(), entry, Bytes::new()).await;
+    match added {
+        Ok(Outcome::Refused(refusal)) => return Err(Failure::new(StatusCode::CONFLICT, refusal)),
+        Ok(_) => {}
+        Err(error) => return Err(Failure::new(StatusCode::SERVICE_UNAVAILABLE, error)),
+    }
+    let addresses = match wanted.addresses {
+        none if none.is_empty() => inner.config.uplink_advertised(),
+        some => some,
+    };
+    let dir = ca_of(&inner.data_dir);
+    let issued = tokio::task::spawn_blocking(move || {
+        Ca::open(&dir).and_then(|ca| ca.issue_edge(&name, &addresses))
+    });
+    let issued = issued.await.map_err(|e| Failure::new(StatusCode::INTERNAL_SERVER_ERROR, e))?;
+    let bundle = issued.map_err(|e| Failure::new(StatusCode::INTERNAL_SERVER_ERROR, e))?;
+    Ok(Json(json!({ "name": wanted.name, "bundle": bundle.to_text() })))
+}
+
+pub(super) async fn revoke(
+    Extract(state): Extract<State>,
+    Path(name): Path<String>,
+) -> Result<Json<Value>, Failure> {
+    let inner = &state.inner;
+    let edge = EdgeName::new(&name).map_err(Failure::bad)?;
+    let entry = Entry::RevokeEdge { name: name.clone(), at_ms: wall_ms() };
+    let revoked = commit(&*inner.log, inner.machine.shards.meta(), entry, Bytes::new()).await;
+    revoked.map_err(|e| Failure::new(StatusCode::SERVICE_UNAVAILABLE, e))?;
+    let (dir, listed) = (inner.data_dir.clone(), name.clone());
+    let written = tokio::task::spawn_blocking(move || revoke_in(&dir, &listed)).await;
+    let failed = |e: String| Failure::new(StatusCode::INTERNAL_SERVER_ERROR, e);
+    written.map_err(|e| failed(e.to_string()))?.map_err(|e| failed(e.to_string()))?;
+    let server = inner.server.upgrade();
+    let closed = server.map_or(0, |server| server.disconnect(&edge, "certificate revoked"));
+    Ok(Json(json!({ "revoked": name, "connections_closed": closed })))
+}
+
+pub(super) async fn ledger(Extract(state): Extract<State>) -> Json<Value> {
+    let shards = &state.inner.machine.shards;
+    let mut rows = Vec::new();
+    for id in shards.data() {
+        let shard = shards.read(id);
+        rows.extend(shard.ledger().map(|(number, entry)| (entry.at_ms, row(id.0, number, entry))));
+    }
+    rows.sort_by_key(|(at_ms, _)| *at_ms);
+    Json(Value::Array(rows.into_iter().map(|(_, row)| row).collect()))
+}
+
+fn row(shard: u8, number: u64, entry: &LedgerEntry) -> Value {
+    let mut row = json!({
+        "entry": format!("{shard}.{number}"),
+        "at_ms": entry.at_ms,
+        "edge": entry.stream.edge.as_str(),
+        "partition": entry.stream.tp.to_string(),
+        "incarnation": entry.stream.incarnation.to_string(),
+    });
+    let (kind, detail) = match &entry.loss {
+        Loss::Gap(gap) => (
+            "gap",
+            json!({
+                "from": gap.from.0, "to": gap.to.0, "records": gap.to.0 - gap.from.0,
+                "reason": format!("{:?}", gap.reason),
+            }),
+        ),
+        Loss::Fork(parent) => (
+            "fork",
+            json!({ "parent": parent.incarnation.to_string(), "at": parent.fork.0 }),
+        ),
+        Loss::Quarantine(reason) => ("quarantine", json!({ "reason": format!("{reason:?}") })),
+    };
+    row["kind"] = kind.into();
+    row["detail"] = detail;
+    row
+}

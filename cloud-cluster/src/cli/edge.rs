@@ -1,0 +1,131 @@
+//! `edge add|ls|revoke` and `ledger`.
+
+use std::path::PathBuf;
+
+use clap::Subcommand;
+use headwater_proto::EdgeName;
+use headwater_quic::{Ca, Revoked, Subject};
+use serde_json::Value;
+
+use super::client::{ask, escaped};
+use super::{AdminAddress, Settings, ago};
+use crate::node::{ca_of, revoke, revoked_of};
+
+#[derive(Debug, Subcommand)]
+pub(super) enum EdgeCommand {
+    /// Make a bundle for a new edge: certificate, key, CA and addresses in one file.
+    ///
+    /// Works on the data directory, whether or not a node runs on it. The CA is made on first use.
+    Add {
+        /// 1 to 63 of letters, digits, '-' and '_'.
+        name: String,
+        /// Where the bundle goes. It holds a private key.
+        #[arg(long)]
+        out: PathBuf,
+        /// HOST:PORT of the uplink as edges reach it; may be repeated. Else as configured.
+        #[arg(long)]
+        address: Vec<String>,
+        #[command(flatten)]
+        settings: Settings,
+    },
+    /// List edges, their connections and streams.
+    Ls(AdminAddress),
+    /// Refuse an edge from now on. Its name is not used again.
+    Revoke {
+        name: String,
+        /// Admin address of the running node.
+        #[arg(long, default_value = "127.0.0.1:8080", conflicts_with = "data_dir")]
+        admin: String,
+        /// Instead of asking a node: the data directory to write the list into.
+        #[arg(long)]
+        data_dir: Option<PathBuf>,
+    },
+}
+
+impl EdgeCommand {
+    pub(super) fn run(self) -> Result<(), String> {
+        match self {
+            EdgeCommand::Add { name, out, address, settings } => {
+                add(&name, &out, &address, &settings)
+            }
+            EdgeCommand::Ls(at) => list(&at),
+            EdgeCommand::Revoke { name, data_dir: Some(dir), .. } => {
+                EdgeName::new(&name).map_err(|e| e.to_string())?;
+                revoke(&dir, &name).map_err(|e| e.to_string())?;
+                println!("{name} is revoked");
+                Ok(())
+            }
+            EdgeCommand::Revoke { name, admin, data_dir: None } => {
+                let path = format!("/edges/{}/revoke", escaped(&name));
+                let answer = ask(&admin, "POST", &path, None)?;
+                println!("{name} is revoked; {} connections closed", answer["connections_closed"]);
+                Ok(())
+            }
+        }
+    }
+}
+
+fn add(name: &str, out: &PathBuf, address: &[String], from: &Settings) -> Result<(), String> {
+    let name = EdgeName::new(name).map_err(|e| e.to_string())?;
+    let config = from.effective().map_err(|e| e.to_string())?;
+    let revoked = Revoked::read(&revoked_of(&config.data_dir)).map_err(|e| e.to_string())?;
+    if revoked.holds(&Subject { edge: name.clone(), serial: String::new() }) {
+        return Err(format!("edge {name} was revoked; take another name"));
+    }
+    let addresses = match address {
+        [] => config.uplink_advertised(),
+        some => some.to_vec(),
+    };
+    if let Some(bad) = addresses.iter().find(|a| !headwater_quic::is_address(a)) {
+        return Err(format!("--address {bad}: want HOST:PORT"));
+    }
+    let ca = Ca::open(&ca_of(&config.data_dir)).map_err(|e| e.to_string())?;
+    let bundle = ca.issue_edge(&name, &addresses).map_err(|e| e.to_string())?;
+    bundle.write(out).map_err(|e| e.to_string())?;
+    println!("{}: bundle of edge {name} for {}", out.display(), addresses.join(", "));
+    println!("start it with: edge-node run --bundle {}", out.display());
+    Ok(())
+}
+
+fn list(at: &AdminAddress) -> Result<(), String> {
+    let edges = ask(&at.admin, "GET", "/edges", None)?;
+    for edge in edges.as_array().into_iter().flatten() {
+        let state = match (edge["revoked_ms"].as_i64(), edge["remote"].as_str()) {
+            (Some(ms), _) => format!("revoked {}", ago(ms)),
+            (None, Some(remote)) => format!("connected from {remote}"),
+            (None, None) => "not connected".to_owned(),
+        };
+        println!("{}  {state}", text(&edge["name"]));
+        for stream in edge["streams"].as_array().into_iter().flatten() {
+            println!(
+                "    {} -> partition {}  next {}  incarnation {}  last {}",
+                text(&stream["partition"]),
+                stream["cloud_partition"],
+                stream["next"],
+                text(&stream["incarnation"]),
+                ago(stream["last_ms"].as_i64().unwrap_or(0)),
+            );
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn ledger(at: &AdminAddress) -> Result<(), String> {
+    let ledger = ask(&at.admin, "GET", "/ledger", None)?;
+    for entry in ledger.as_array().into_iter().flatten() {
+        println!(
+            "{}  {}  {} {}  {} {}",
+            text(&entry["entry"]),
+            ago(entry["at_ms"].as_i64().unwrap_or(0)),
+            text(&entry["edge"]),
+            text(&entry["partition"]),
+            text(&entry["kind"]),
+            entry["detail"],
+        );
+    }
+    Ok(())
+}
+
+fn text(value: &Value) -> &str {
+    value.as_str().unwrap_or("-")
+}

@@ -1,0 +1,162 @@
+//! Cold segments: sealed ranges of partitions in an object store, in Kafka's own file format.
+//!
+//! ```text
+//! <topic>-<partition>/<uuid>/<base offset, 20 digits>.log
+//!                                                    .index
+//!                                                    .timeindex
+//! ```
+//! An object is written once and never changed; the uuid makes a retry another object (C4). What
+//! counts is the manifest in the shard's state: an object that is not in it is a leftover.
+//!
+//! With local files every file and directory is fsynced here before the manifest names it, since
+//! `object_store`'s LocalFileSystem does not.
+
+mod read;
+mod sealer;
+mod sync;
+
+use std::path::{Path as FsPath, PathBuf};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use headwater_batch::{Offset, TopicPartition};
+use headwater_log::segment::{SegmentBytes, file_name};
+use object_store::local::LocalFileSystem;
+use object_store::path::Path;
+use object_store::{ObjectStore, PutPayload};
+use thiserror::Error;
+use uuid::Uuid;
+
+pub use read::{Found, batches};
+pub use sealer::{SealConfig, Sealer};
+
+use read::IndexCache;
+
+/// The object store of this cluster.
+#[derive(Debug)]
+pub struct ColdStore {
+    store: Arc<dyn ObjectStore>,
+    /// Set for local files: they are synced here.
+    root: Option<PathBuf>,
+    indexes: IndexCache,
+}
+
+#[derive(Debug, Error)]
+pub enum ColdError {
+    #[error("object store: {0}")]
+    Store(#[from] object_store::Error),
+    #[error("{path}: {source}", path = path.display())]
+    Io { path: PathBuf, source: std::io::Error },
+    #[error("{object} at byte {at}: {what}")]
+    Corrupt { object: String, at: u64, what: String },
+}
+
+impl ColdError {
+    /// Whether an fsync failed, after which nothing is known about what was written (J6).
+    pub fn is_fatal(&self) -> bool {
+        matches!(self, ColdError::Io { .. })
+    }
+}
+
+/// Names one segment's objects.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct SegmentName {
+    pub tp: TopicPartition,
+    pub base: Offset,
+    pub uuid: Uuid,
+}
+
+impl SegmentName {
+    pub fn new(tp: &TopicPartition, base: Offset, uuid: u128) -> SegmentName {
+        SegmentName { tp: tp.clone(), base, uuid: Uuid::from_u128(uuid) }
+    }
+
+    fn object(&self, suffix: &str) -> Path {
+        Path::from_iter([
+            self.tp.to_string(),
+            self.uuid.to_string(),
+            file_name(self.base, suffix),
+        ])
+    }
+
+    /// Reads an object's name back; `None` for what is not ours.
+    pub fn parse(object: &Path) -> Option<SegmentName> {
+        let parts: Vec<_> = object.parts().collect();
+        let [tp, uuid, file] = parts.as_slice() else { return None };
+        let base = file.as_ref().get(..20)?.parse().ok()?;
+        let uuid = uuid.as_ref().parse().ok()?;
+        Some(SegmentName { tp: tp.as_ref().parse().ok()?, base: Offset(base), uuid })
+    }
+}
+
+const SUFFIXES: [&str; 3] = ["log", "index", "timeindex"];
+
+impl ColdStore {
+    /// Segments as files below `root`, which is made when missing.
+    pub fn local(root: &FsPath) -> Result<ColdStore, ColdError> {
+        let io = |source| ColdError::Io { path: root.to_path_buf(), source };
+        std::fs::create_dir_all(root).map_err(io)?;
+        let store = LocalFileSystem::new_with_prefix(root)?.with_automatic_cleanup(true);
+        let root = root.canonicalize().map_err(io)?;
+        Ok(ColdStore { store: Arc::new(store), root: Some(root), indexes: IndexCache::default() })
+    }
+
+    /// Writes a segment. When it returns, all of it is durable.
+    pub async fn put(&self, name: &SegmentName, bytes: SegmentBytes) -> Result<(), ColdError> {
+        let SegmentBytes { log, index, timeindex } = bytes;
+        let files = [("log", log), ("index", index), ("timeindex", timeindex)];
+        for (suffix, bytes) in files {
+            let payload = PutPayload::from_bytes(Bytes::from(bytes));
+            self.store.put(&name.object(suffix), payload).await?;
+        }
+        let Some(root) = self.root.clone() else { return Ok(()) };
+        let dir = root.join(name.tp.to_string()).join(name.uuid.to_string());
+        let base = name.base;
+        let synced = tokio::task::spawn_blocking(move || {
+            let files = SUFFIXES.map(|suffix| dir.join(file_name(base, suffix)));
+            sync::files_and_dirs(&files, &root)
+        });
+        synced.await.expect("syncing does not panic")
+    }
+
+    /// Deletes a segment; what is not there is not an error.
+    pub async fn delete(&self, name: &SegmentName) -> Result<(), ColdError> {
+        self.indexes.forget(name);
+        for suffix in SUFFIXES {
+            match self.store.delete(&name.object(suffix)).await {
+                Ok(()) | Err(object_store::Error::NotFound { .. }) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    }
+
+    /// Every segment that has an object, in the manifest or not.
+    pub async fn list(&self) -> Result<Vec<SegmentName>, ColdError> {
+        let top = self.store.list_with_delimiter(None).await?;
+        let mut names = Vec::new();
+        for partition in top.common_prefixes {
+            let runs = self.store.list_with_delimiter(Some(&partition)).await?;
+            for run in runs.common_prefixes {
+                let objects = self.store.list_with_delimiter(Some(&run)).await?.objects;
+                names.extend(objects.iter().find_map(|o| SegmentName::parse(&o.location)));
+            }
+        }
+        Ok(names)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_read_back() {
+        let name = SegmentName::new(&"a.b-c-12".parse().unwrap(), Offset(7), 99);
+        let object = name.object("log");
+        assert!(object.as_ref().ends_with("/00000000000000000007.log"), "{object}");
+        assert_eq!(SegmentName::parse(&object), Some(name));
+        assert_eq!(SegmentName::parse(&Path::from("x/y")), None);
+        assert_eq!(SegmentName::parse(&Path::from("x/y/z.log")), None);
+    }
+}

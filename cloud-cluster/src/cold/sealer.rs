@@ -1,0 +1,261 @@
+//! From hot to cold: sealed ranges become segments, then the state is checkpointed and the journal
+//! let go (J5).
+//!
+//! One round, in this order, each step durable before the next begins:
+//! ```text
+//! mark: position P and the rows that changed    -> what the state was at P
+//! per partition with hot batches in frames < P: -> large or old: segment objects, AddSegment entry
+//!                                                  else: carried forward in the journal (J8)
+//! checkpoint rows as of P                       -> the journal before P may go
+//! ```
+//! A crash between two steps leaves the last checkpoint in force: the entries since are replayed,
+//! and objects that no entry names are leftovers that the next start deletes.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use headwater_batch::{Offset, TopicPartition};
+use headwater_log::Position;
+use headwater_log::segment::SegmentBuilder;
+use headwater_shard::{Entry, Outcome, Refusal, Segment};
+use tokio::sync::mpsc::UnboundedReceiver;
+
+use super::{ColdError, ColdStore, SegmentName};
+use crate::clock::wall_ms;
+use crate::hot::HotBatch;
+use crate::machine::{Gone, Machine};
+use crate::shardlog::frames::{Carried, CarriedHead};
+use crate::shardlog::local::Rows;
+use crate::shardlog::{LocalLog, commit};
+
+/// When to seal, and what.
+#[derive(Debug, Clone)]
+pub struct SealConfig {
+    /// A round begins when so much is hot.
+    pub hot_bytes: u64,
+    /// A round begins when so much of the journal waits for a checkpoint.
+    pub journal_bytes: u64,
+    /// A round begins after this time if anything changed.
+    pub interval: Duration,
+    /// A partition with fewer hot bytes is carried forward...
+    pub partition_bytes_min: u64,
+    /// ... unless its oldest hot batch is older than this.
+    pub partition_age_ms_max: i64,
+    /// Log bytes of one segment.
+    pub segment_bytes: u64,
+}
+
+/// Owns the way from hot to cold.
+#[derive(Debug)]
+pub struct Sealer {
+    pub config: SealConfig,
+    pub machine: Arc<Machine>,
+    pub log: Arc<LocalLog>,
+    pub cold: Arc<ColdStore>,
+    pub gone: UnboundedReceiver<Gone>,
+    /// Rows of rounds that failed before their checkpoint.
+    owed: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
+    last_round: Instant,
+}
+
+/// How often it is looked whether a round is due.
+const LOOK: Duration = Duration::from_millis(200);
+
+impl Sealer {
+    pub fn new(
+        config: SealConfig,
+        machine: Arc<Machine>,
+        log: Arc<LocalLog>,
+        cold: Arc<ColdStore>,
+        gone: UnboundedReceiver<Gone>,
+    ) -> Sealer {
+        let owed = BTreeMap::new();
+        Sealer { config, machine, log, cold, gone, owed, last_round: Instant::now() }
+    }
+
+    /// Runs until the node stops. Returns the error that has to stop it.
+    pub async fn run(&mut self) -> String {
+        loop {
+            tokio::select! {
+                gone = self.gone.recv() => {
+                    let Some(gone) = gone else { std::future::pending().await };
+                    self.delete(gone).await;
+                }
+                () = tokio::time::sleep(LOOK) => {
+                    if !self.is_due() {
+                        continue;
+                    }
+                    match self.round().await {
+                        Ok(()) => {}
+                        Err(error) if error.fatal => return error.what,
+                        Err(error) => tracing::warn!(error = %error.what, "sealing failed; tried again"),
+                    }
+                    self.last_round = Instant::now();
+                }
+            }
+        }
+    }
+
+    fn is_due(&self) -> bool {
+        self.machine.hot.bytes() >= self.config.hot_bytes
+            || self.log.live_bytes() >= self.config.journal_bytes
+            || self.last_round.elapsed() >= self.config.interval
+    }
+
+    /// One round. Public for tests and for a clean stop.
+    pub async fn round(&mut self) -> Result<(), SealError> {
+        let mark = self.log.mark().await.map_err(SealError::retry)?;
+        let is_news = !mark.rows.is_empty() || !self.owed.is_empty();
+        if !is_news && !mark.hot.iter().any(|(tp, _)| self.is_worth_a_segment(tp)) {
+            return Ok(());
+        }
+        self.owed.extend(mark.rows);
+        let mut stragglers = Vec::new();
+        for (tp, end) in mark.hot {
+            if self.is_worth_a_segment(&tp) {
+                self.seal(&tp, end).await?;
+            } else {
+                stragglers.extend(self.straggler(&tp, end, mark.at));
+            }
+        }
+        if !stragglers.is_empty() {
+            self.log.carry(stragglers).await.map_err(SealError::retry)?;
+        }
+        let rows: Rows = self.owed.iter().map(|(k, v)| (k.clone(), v.clone())).collect();
+        self.log.checkpoint(mark.at, rows).await.map_err(SealError::retry)?;
+        self.owed.clear();
+        Ok(())
+    }
+
+    fn is_worth_a_segment(&self, tp: &TopicPartition) -> bool {
+        let Some((bytes, at_ms)) = self.machine.hot.partition(tp).and_then(|log| log.held()) else {
+            return false;
+        };
+        bytes >= self.config.partition_bytes_min
+            || wall_ms() - at_ms >= self.config.partition_age_ms_max
+    }
+
+    /// Seals what is hot below `end` into one or more segments.
+    async fn seal(&self, tp: &TopicPartition, end: Offset) -> Result<(), SealError> {
+        let Some(log) = self.machine.hot.partition(tp) else { return Ok(()) };
+        let (topic_id, start) = (log.topic_id(), log.marks().start);
+        let mut run: Vec<(Offset, HotBatch)> = Vec::new();
+        let mut bytes = 0;
+        for (base, batch) in log.range(start, end) {
+            if bytes + batch.bytes.len() as u64 > self.config.segment_bytes && !run.is_empty() {
+                self.put(tp, topic_id, std::mem::take(&mut run)).await?;
+                bytes = 0;
+            }
+            bytes += batch.bytes.len() as u64;
+            run.push((base, batch));
+        }
+        if !run.is_empty() {
+            self.put(tp, topic_id, run).await?;
+        }
+        Ok(())
+    }
+
+    async fn put(
+        &self,
+        tp: &TopicPartition,
+        topic_id: u128,
+        run: Vec<(Offset, HotBatch)>,
+    ) -> Result<(), SealError> {
+        let base = run.first().expect("a run has a batch").0;
+        let appended_ms = run.iter().map(|(_, batch)| batch.at_ms).max().unwrap_or(0);
+        let max_timestamp = run.iter().map(|(_, batch)| batch.max_timestamp).max().unwrap_or(-1);
+        let mut builder = SegmentBuilder::new(base);
+        for (_, batch) in &run {
+            let appended = builder.append(&batch.bytes);
+            appended.map_err(|e| SealError::retry(format!("{tp} from {base}: {e}")))?;
+        }
+        let (end, bytes) = (builder.end(), builder.finish());
+        let uuid = uuid::Uuid::new_v4().as_u128();
+        let segment = Segment {
+            end,
+            uuid,
+            log_bytes: bytes.log.len() as u64,
+            index_bytes: bytes.index.len() as u64,
+            time_index_bytes: bytes.timeindex.len() as u64,
+            max_timestamp,
+            appended_ms,
+        };
+        let name = SegmentName::new(tp, base, uuid);
+        metrics::counter!("headwater_cold_bytes_total").increment(segment.log_bytes);
+        self.cold.put(&name, bytes).await.map_err(SealError::from)?;
+        let entry = Entry::AddSegment { tp: tp.clone(), topic_id, base, segment };
+        let shard = self.machine.shards.of(tp);
+        let outcome = commit(&*self.log, shard, entry, bytes::Bytes::new()).await;
+        match outcome.map_err(SealError::retry)? {
+            // The topic went meanwhile, or its start did: nobody will ask for these objects.
+            Outcome::Refused(Refusal::UnknownPartition | Refusal::SegmentNotNext(_)) => {
+                self.cold.delete(&name).await.map_err(SealError::from)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The batches below `end` whose newest frame lies before `at`.
+    fn straggler(&self, tp: &TopicPartition, end: Offset, at: Position) -> Vec<Carried> {
+        let Some(log) = self.machine.hot.partition(tp) else { return Vec::new() };
+        let topic_id = log.topic_id();
+        let held = log.range(log.marks().start, end).into_iter();
+        held.filter(|(_, batch)| batch.position < at.0)
+            .map(|(_, batch)| Carried {
+                head: CarriedHead {
+                    tp: tp.clone(),
+                    topic_id,
+                    epoch: batch.epoch,
+                    at_ms: batch.at_ms,
+                },
+                batch: batch.bytes,
+            })
+            .collect()
+    }
+
+    async fn delete(&self, gone: Gone) {
+        let name = SegmentName::new(&gone.tp, gone.base, gone.segment.uuid);
+        if let Err(error) = self.cold.delete(&name).await {
+            tracing::warn!(%error, segment = ?name, "not deleted; the next start tries again");
+        }
+    }
+
+    /// Deletes what a crash left between the writing of a segment and its entry. Only called after
+    /// a clean recovery: a manifest that fell back must not cost data.
+    pub async fn delete_leftovers(&self) -> Result<usize, ColdError> {
+        let mut deleted = 0;
+        for name in self.cold.list().await? {
+            let is_known = {
+                let shard = self.machine.shards.read(self.machine.shards.of(&name.tp));
+                let mut segments = shard.segments(&name.tp);
+                segments.any(|(base, s)| base == name.base && s.uuid == name.uuid.as_u128())
+            };
+            if !is_known {
+                self.cold.delete(&name).await?;
+                deleted += 1;
+            }
+        }
+        Ok(deleted)
+    }
+}
+
+/// Why a round ended early.
+#[derive(Debug)]
+pub struct SealError {
+    pub what: String,
+    /// The node has to stop.
+    pub fatal: bool,
+}
+
+impl SealError {
+    fn retry(what: impl ToString) -> SealError {
+        SealError { what: what.to_string(), fatal: false }
+    }
+}
+
+impl From<ColdError> for SealError {
+    fn from(error: ColdError) -> SealError {
+        SealError { fatal: error.is_fatal(), what: error.to_string() }
+    }
+}

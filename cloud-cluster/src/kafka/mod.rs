@@ -1,0 +1,30 @@
+//! The Kafka listener: a thin loop around `headwater-kafka`, and the work its plans ask for.
+
+mod carry_out;
+mod connection;
+mod errors;
+mod groups;
+mod listener;
+mod offsets;
+mod reads;
+mod view;
+
+pub use groups::Groups;
+pub use listener::{KafkaConfig, Listener};
+pub use reads::Reader;
+pub use view::View;
+
+use std::sync::Arc;
+
+use crate::shardlog::ShardLog;
+use crate::topics::Topics;
+
+/// What a connection works with.
+#[derive(Debug, Clone)]
+pub struct Service {
+    pub view: Arc<View>,
+    pub log: Arc<dyn ShardLog>,
+    pub reader: Reader,
+    pub topics: Topics,
+    pub groups: Groups,
+}

@@ -1,0 +1,127 @@
+//! Reading partitions, hot or cold, and waiting for more.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use headwater_batch::{Offset, TopicPartition};
+use headwater_kafka::{ErrorCode, FetchPlan, Fetched};
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use crate::cold::{ColdStore, SegmentName};
+use crate::hot::{Hot, PartitionLog};
+use crate::shards::Shards;
+
+/// Reads what is applied.
+#[derive(Debug, Clone)]
+pub struct Reader {
+    pub shards: Arc<Shards>,
+    pub hot: Arc<Hot>,
+    pub cold: Arc<ColdStore>,
+}
+
+impl Reader {
+    /// Reads the plan's partitions, waiting until there is enough or the client's time is up.
+    pub async fn fetch(&self, plan: &FetchPlan) -> Vec<Fetched> {
+        let deadline = Instant::now() + Duration::from_millis(plan.max_wait_ms.into());
+        let waiter = Arc::new(Notify::new());
+        loop {
+            // Before the read: what comes in meanwhile must wake us.
+            for wanted in &plan.partitions {
+                if let Some(log) = self.hot.partition(&wanted.tp) {
+                    log.watch(&waiter);
+                }
+            }
+            let fetched = self.fetch_once(plan).await;
+            if plan.is_satisfied(&fetched) || Instant::now() >= deadline {
+                return fetched;
+            }
+            drop(fetched);
+            // On time out the loop reads once more and answers with what there is.
+            let _ = tokio::time::timeout_at(deadline, waiter.notified()).await;
+        }
+    }
+
+    async fn fetch_once(&self, plan: &FetchPlan) -> Vec<Fetched> {
+        let (mut all, mut so_far) = (Vec::with_capacity(plan.partitions.len()), 0);
+        for (i, wanted) in plan.partitions.iter().enumerate() {
+            let (bytes_max, first_whole) = plan.allowance(i, so_far);
+            let fetched = self.partition(&wanted.tp, wanted.offset, bytes_max, first_whole).await;
+            so_far += fetched.byte_len();
+            all.push(fetched);
+        }
+        all
+    }
+
+    async fn partition(
+        &self,
+        tp: &TopicPartition,
+        offset: i64,
+        bytes_max: usize,
+        first_whole: bool,
+    ) -> Fetched {
+        let Some(log) = self.hot.partition(tp) else {
+            // The topic is there, or the plan would not name it: its partition is being opened.
+            return Fetched::failed(ErrorCode::NotLeaderOrFollower);
+        };
+        let marks = log.marks();
+        if offset < marks.start.0 || offset > marks.next.0 {
+            return Fetched {
+                error: Some(ErrorCode::OffsetOutOfRange),
+                high_watermark: marks.next.0,
+                log_start: marks.start.0,
+                records: Vec::new(),
+            };
+        }
+        let nothing_wanted = bytes_max == 0 && !first_whole;
+        let records = if nothing_wanted {
+            Ok(Vec::new())
+        } else {
+            self.read(tp, &log, Offset(offset), bytes_max, first_whole).await
+        };
+        match records {
+            Ok(records) => Fetched {
+                error: None,
+                high_watermark: marks.next.0,
+                log_start: marks.start.0,
+                records,
+            },
+            Err(error) => Fetched::failed(error),
+        }
+    }
+
+    /// Whole batches from the one that holds `from` on. `from` is not below the log start.
+    pub async fn read(
+        &self,
+        tp: &TopicPartition,
+        log: &PartitionLog,
+        from: Offset,
+        bytes_max: usize,
+        first_whole: bool,
+    ) -> Result<Vec<Bytes>, ErrorCode> {
+        // Twice: a batch may turn cold between the two looks.
+        for _ in 0..2 {
+            if let Some(read) = log.read(from, bytes_max, first_whole) {
+                return Ok(read);
+            }
+            let found = {
+                let shard = self.shards.read(self.shards.of(tp));
+                let segment = shard.segment_at(tp, from);
+                segment.map(|(base, s)| (SegmentName::new(tp, base, s.uuid), s.clone()))
+            };
+            let Some((name, segment)) = found else { continue };
+            let from = from.max(name.base);
+            let read = self.cold.read(&name, &segment, from, bytes_max, first_whole).await;
+            return match read {
+                Ok(bytes) if bytes.is_empty() => Ok(Vec::new()),
+                Ok(bytes) => Ok(vec![bytes]),
+                Err(error) => {
+                    tracing::warn!(%error, %tp, %from, "a cold segment cannot be read");
+                    Err(ErrorCode::KafkaStorageError)
+                }
+            };
+        }
+        Err(ErrorCode::OffsetNotAvailable)
+    }
+}

@@ -1,0 +1,195 @@
+//! The data directory: its layout, its lock and the node's identity.
+//!
+//! ```text
+//! lock            held by the running node; never removed
+//! node.toml       cluster id and number of shards, made once
+//! journal/        the node's journal
+//! checkpoints/    the shards' state
+//! segments/       cold segments, in Kafka's format
+//! ca/             the private CA and the revocation list
+//! ```
+//!
+//! `unsafe` is used for one system call that this crate's oldest compiler does not have: `flock`.
+#![allow(unsafe_code)]
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::os::fd::AsRawFd;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+/// An open data directory. The lock goes when this does, also when the process is killed.
+#[derive(Debug)]
+pub struct DataDir {
+    root: PathBuf,
+    pub cluster_id: String,
+    pub shards: u8,
+    _lock: File,
+}
+
+#[derive(Debug, Error)]
+pub enum DataDirError {
+    #[error("data directory: {path}: {source}", path = path.display())]
+    Io { path: PathBuf, source: std::io::Error },
+    #[error("data directory {0} is in use by another process")]
+    Locked(PathBuf),
+    #[error("{path}: {what}", path = path.display())]
+    Identity { path: PathBuf, what: String },
+    #[error("log.shards = {wanted}: this data directory was made with {have}, which stays")]
+    Shards { wanted: u8, have: u8 },
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Identity {
+    cluster_id: String,
+    shards: u8,
+}
+
+impl DataDir {
+    /// Locks the directory; makes it, and its identity, on first use.
+    pub fn open(root: &Path, shards: u8) -> Result<DataDir, DataDirError> {
+        let io = |path: &Path| {
+            let path = path.to_path_buf();
+            move |source| DataDirError::Io { path, source }
+        };
+        fs::create_dir_all(root).map_err(io(root))?;
+        let lock_path = root.join("lock");
+        let mut options = File::options();
+        let lock = options.create(true).truncate(false).write(true).open(&lock_path);
+        let lock = lock.map_err(io(&lock_path))?;
+        if !try_lock(&lock).map_err(io(&lock_path))? {
+            return Err(DataDirError::Locked(root.to_path_buf()));
+        }
+        let identity = identity(root, shards)?;
+        if identity.shards != shards {
+            return Err(DataDirError::Shards { wanted: shards, have: identity.shards });
+        }
+        let Identity { cluster_id, shards } = identity;
+        Ok(DataDir { root: root.to_path_buf(), cluster_id, shards, _lock: lock })
+    }
+
+    pub fn journal(&self) -> PathBuf {
+        self.root.join("journal")
+    }
+
+    pub fn checkpoints(&self) -> PathBuf {
+        self.root.join("checkpoints")
+    }
+
+    pub fn segments(&self) -> PathBuf {
+        self.root.join("segments")
+    }
+
+    pub fn ca(&self) -> PathBuf {
+        ca_of(&self.root)
+    }
+
+    pub fn revoked(&self) -> PathBuf {
+        revoked_of(&self.root)
+    }
+}
+
+/// Where the CA lies; it can be used without the lock, since it is only read once it is made.
+pub fn ca_of(root: &Path) -> PathBuf {
+    root.join("ca")
+}
+
+/// The revocation list: see `headwater-quic`.
+pub fn revoked_of(root: &Path) -> PathBuf {
+    ca_of(root).join("revoked.txt")
+}
+
+/// Adds an edge to the revocation list, durably, unless it is there.
+pub fn revoke(root: &Path, edge: &str) -> Result<(), DataDirError> {
+    let path = revoked_of(root);
+    let io = |source| DataDirError::Io { path: path.clone(), source };
+    fs::create_dir_all(ca_of(root)).map_err(io)?;
+    let listed = match fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
+        Err(error) => return Err(io(error)),
+    };
+    if listed.lines().any(|line| line.trim() == edge) {
+        return Ok(());
+    }
+    let mut file = File::options().create(true).append(true).open(&path).map_err(io)?;
+    let line_break = if listed.is_empty() || listed.ends_with('\n') { "" } else { "\n" };
+    file.write_all(format!("{line_break}{edge}\n").as_bytes()).map_err(io)?;
+    file.sync_all().map_err(io)?;
+    File::open(ca_of(root)).and_then(|dir| dir.sync_all()).map_err(io)
+}
+
+fn identity(root: &Path, shards: u8) -> Result<Identity, DataDirError> {
+    let path = root.join("node.toml");
+    let io = |source| DataDirError::Io { path: path.clone(), source };
+    match fs::read_to_string(&path) {
+        Ok(text) => {
+            let what = |e: toml::de::Error| e.to_string();
+            toml::from_str(&text)
+                .map_err(|e| DataDirError::Identity { path: path.clone(), what: what(e) })
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            let cluster_id = uuid::Uuid::new_v4().to_string();
+            let identity = Identity { cluster_id, shards };
+            let text = toml::to_string(&identity).expect("plain data always encodes");
+            replace(root, &path, text.as_bytes()).map_err(io)?;
+            Ok(identity)
+        }
+        Err(error) => Err(io(error)),
+    }
+}
+
+/// All of a file or nothing, durably.
+fn replace(dir: &Path, path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    let fresh = path.with_extension("new");
+    let mut file = File::create(&fresh)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    fs::rename(&fresh, path)?;
+    File::open(dir)?.sync_all()
+}
+
+/// False: another process holds it.
+fn try_lock(file: &File) -> std::io::Result<bool> {
+    // SAFETY: the descriptor is open for as long as `file` lives.
+    let result = unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) };
+    if result == 0 {
+        return Ok(true);
+    }
+    let error = std::io::Error::last_os_error();
+    match error.kind() {
+        std::io::ErrorKind::WouldBlock => Ok(false),
+        _ => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_at_a_time_and_the_identity_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = DataDir::open(dir.path(), 8).unwrap();
+        let error = DataDir::open(dir.path(), 8).unwrap_err();
+        assert!(matches!(error, DataDirError::Locked(_)), "{error}");
+        let id = first.cluster_id.clone();
+        drop(first);
+        assert_eq!(DataDir::open(dir.path(), 8).unwrap().cluster_id, id);
+        let error = DataDir::open(dir.path(), 9).unwrap_err();
+        assert!(error.to_string().contains("made with 8"), "{error}");
+    }
+
+    #[test]
+    fn the_revocation_list_grows_by_lines() {
+        let dir = tempfile::tempdir().unwrap();
+        for edge in ["gw-1", "gw-2", "gw-1"] {
+            revoke(dir.path(), edge).unwrap();
+        }
+        let list = headwater_quic::Revoked::read(&revoked_of(dir.path())).unwrap();
+        assert_eq!(list.len(), 2);
+    }
+}

@@ -1,0 +1,304 @@
+//! A node: everything started in order, and stopped in order.
+
+mod datadir;
+mod disk;
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use headwater_kafka::Settings;
+use headwater_kafka::group::GroupConfig;
+use headwater_quic::server::{Server, ServerConfig, ServerError};
+use headwater_quic::{Ca, CaError};
+use headwater_shard::Entry;
+use thiserror::Error;
+use tokio::net::TcpListener;
+use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::task::JoinHandle;
+
+pub use datadir::{DataDir, DataDirError, ca_of, revoke};
+
+use crate::admin;
+use crate::cold::{ColdError, ColdStore, SealConfig, Sealer};
+use crate::config::{Config, ConfigError};
+use crate::kafka::{Groups, KafkaConfig, Listener, Reader, Service, View};
+use crate::machine::{Gone, Machine};
+use crate::retention::{self, Retention};
+use crate::shardlog::{
+    LocalLog, LocalLogConfig, ProposeError, RecoverError, Recovery, ShardLog, commit,
+};
+use crate::topics::{TopicCache, TopicError, Topics};
+use crate::uplink::{Cluster, Receiver};
+
+/// Why a node does not run, or runs no longer.
+#[derive(Debug, Error)]
+pub enum NodeError {
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error(transparent)]
+    DataDir(#[from] DataDirError),
+    #[error("{key} = {address}: {source}")]
+    Bind { key: &'static str, address: SocketAddr, source: std::io::Error },
+    #[error(transparent)]
+    Recover(#[from] RecoverError),
+    #[error("cold segments: {0}")]
+    Cold(#[from] ColdError),
+    #[error("certificates: {0}")]
+    Ca(#[from] CaError),
+    #[error(transparent)]
+    Uplink(#[from] ServerError),
+    #[error("at start: {0}")]
+    Topics(#[from] TopicError),
+    #[error("at start: {0}")]
+    Propose(#[from] ProposeError),
+    #[error("the node stopped: {0}")]
+    Failed(String),
+}
+
+/// A running node.
+pub struct Node {
+    /// Where clients reach it; ports that were 0 are the real ones.
+    pub kafka: SocketAddr,
+    pub uplink: SocketAddr,
+    pub admin: SocketAddr,
+    log: Arc<LocalLog>,
+    server: Arc<Server>,
+    sealer: JoinHandle<String>,
+    tasks: Vec<JoinHandle<()>>,
+    /// Holds the lock.
+    _data: DataDir,
+}
+
+/// Runs a node until `shutdown` resolves or something fails that has to stop it.
+pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(), NodeError> {
+    let mut node = Node::start(config).await?;
+    let failed = tokio::select! {
+        () = shutdown => None,
+        why = node.failed() => Some(why),
+    };
+    node.stop().await;
+    match failed {
+        Some(why) => Err(NodeError::Failed(why)),
+        None => Ok(()),
+    }
+}
+
+impl Node {
+    /// Recovers and starts to listen.
+    pub async fn start(config: Config) -> Result<Node, NodeError> {
+        config.check()?;
+        let data = DataDir::open(&config.data_dir, config.log.shards)?;
+        // Before the recovery, which may take a while: a port that is taken is said at once.
+        let kafka = bind("kafka.listen", config.kafka.listen).await?;
+        let admin = bind("admin.listen", config.admin.listen).await?;
+        let core = Core::recover(&config, &data).await?;
+        core.begin_term().await?;
+        let (deleted, deleted_seen) = tokio::sync::mpsc::unbounded_channel();
+        let shards = core.machine.shards.clone();
+        let topics = Topics::start(core.log.clone(), shards.clone(), deleted);
+        topics.reconcile().await?;
+        let cluster = Cluster {
+            log: core.log.clone(),
+            shards: shards.clone(),
+            topics: topics.clone(),
+            default_partitions: config.topics.partitions,
+        };
+        let receiver = Arc::new(Receiver::start(cluster, config.uplink_advertised()));
+        let server = Arc::new(uplink(&config, &data, receiver.clone())?);
+        let groups = GroupConfig {
+            initial_rebalance_delay_ms: config.kafka.initial_rebalance_delay_ms,
+            ..GroupConfig::default()
+        };
+        let log: Arc<dyn ShardLog> = core.log.clone();
+        let groups = Groups::start(groups, random(), log.clone(), shards.clone(), deleted_seen);
+        let kafka_at = local(&kafka, config.kafka.listen);
+        let view = Arc::new(core.view(&config, &data, kafka_at));
+        let reader = core.reader();
+        let service = Service { view, log: log.clone(), reader, topics, groups };
+
+        let state = admin::State::new(&config, &data, &core, &service, &receiver, &server);
+        let admin_at = local(&admin, config.admin.listen);
+        let uplink_at = server.local_addr().unwrap_or(config.uplink.listen);
+        let listener =
+            Listener { listener: kafka, service, config: Arc::new(kafka_config(&config)) };
+        let tasks = vec![
+            tokio::spawn(listener.run()),
+            tokio::spawn(admin::serve(admin, state)),
+            tokio::spawn(disk::watch(
+                core.log.clone(),
+                config.data_dir.clone(),
+                config.log.reserve_bytes,
+            )),
+            tokio::spawn(retention::run(
+                log,
+                shards,
+                Retention { ms: config.topics.retention_ms, bytes: config.topics.retention_bytes },
+                Duration::from_secs(config.log.retention_check_s),
+            )),
+        ];
+        let log = core.log.clone();
+        let mut sealer = core.sealer(&config);
+        let sealer = tokio::spawn(async move { sealer.run().await });
+        tracing::info!(kafka = %kafka_at, uplink = %uplink_at, admin = %admin_at, "ready");
+        let (kafka, uplink, admin) = (kafka_at, uplink_at, admin_at);
+        Ok(Node { kafka, uplink, admin, log, server, sealer, tasks, _data: data })
+    }
+
+    /// Waits for what has to stop the node (J6).
+    pub async fn failed(&mut self) -> String {
+        tokio::select! {
+            why = self.log.failed() => why,
+            why = &mut self.sealer => why.unwrap_or_else(|e| e.to_string()),
+        }
+    }
+
+    /// Stops: no new requests, edges are told, what was proposed is answered.
+    pub async fn stop(self) {
+        self.tasks.iter().for_each(JoinHandle::abort);
+        self.sealer.abort();
+        if let Some(server) = Arc::into_inner(self.server) {
+            server.shutdown().await;
+        }
+        let log = self.log.clone();
+        let stopped = tokio::task::spawn_blocking(move || log.stop());
+        let _ = tokio::time::timeout(Duration::from_millis(900), stopped).await;
+        tracing::info!("stopped");
+    }
+}
+
+/// What is there once the files are read.
+pub(crate) struct Core {
+    pub log: Arc<LocalLog>,
+    pub machine: Arc<Machine>,
+    pub cold: Arc<ColdStore>,
+    gone: UnboundedReceiver<Gone>,
+    is_clean: bool,
+}
+
+impl Core {
+    async fn recover(config: &Config, data: &DataDir) -> Result<Core, NodeError> {
+        let cold = Arc::new(ColdStore::local(&data.segments())?);
+        let local = LocalLogConfig {
+            journal_dir: data.journal(),
+            checkpoint_dir: data.checkpoints(),
+            file_bytes: config.log.journal_file_bytes,
+            files_max: config.log.journal_files_max,
+            data_shards: data.shards,
+            hot_bytes: config.log.hot_bytes,
+        };
+        let topics = Arc::new(TopicCache::new(config.node_id));
+        let opened = tokio::task::spawn_blocking(move || LocalLog::open(&local, topics, random()));
+        let Recovery { log, machine, gone, is_clean } =
+            opened.await.map_err(|e| NodeError::Failed(e.to_string()))??;
+        Ok(Core { log: Arc::new(log), machine, cold, gone, is_clean })
+    }
+
+    /// C3: the leader of a new term answers once an entry of that term is applied.
+    async fn begin_term(&self) -> Result<(), NodeError> {
+        let mut waiting = Vec::new();
+        for shard in self.machine.shards.ids() {
+            waiting.push(self.log.propose(shard, Entry::NewTerm, Bytes::new()).await?);
+        }
+        for pending in waiting {
+            pending.outcome().await?;
+        }
+        let meta = self.machine.shards.meta();
+        commit(&*self.log, meta, Entry::NewTerm, Bytes::new()).await?;
+        Ok(())
+    }
+
+    fn view(&self, config: &Config, data: &DataDir, at: SocketAddr) -> View {
+        let (host, port) = config.kafka_advertised();
+        let settings = Settings {
+            default_partitions: config.topics.partitions,
+            auto_create_topics: config.topics.auto_create,
+            fetch_bytes_max: config.kafka.fetch_bytes_max,
+            ..Settings::default()
+        };
+        View {
+            cluster_id: data.cluster_id.clone(),
+            node_id: config.node_id,
+            host,
+            port: if port == 0 { at.port() } else { port },
+            topics: self.machine.topics.clone(),
+            settings,
+        }
+    }
+
+    fn reader(&self) -> Reader {
+        Reader {
+            shards: self.machine.shards.clone(),
+            hot: self.machine.hot.clone(),
+            cold: self.cold.clone(),
+        }
+    }
+
+    fn sealer(self, config: &Config) -> SealerTask {
+        let seal = SealConfig {
+            hot_bytes: config.log.hot_bytes,
+            journal_bytes: config.log.journal_file_bytes * config.log.journal_files_max as u64 / 4,
+            interval: Duration::from_secs(config.log.checkpoint_interval_s),
+            partition_bytes_min: config.log.segment_bytes_min,
+            partition_age_ms_max: (config.log.segment_age_s * 1000) as i64,
+            segment_bytes: config.log.segment_bytes,
+        };
+        let is_clean = self.is_clean;
+        let sealer = Sealer::new(seal, self.machine, self.log, self.cold, self.gone);
+        SealerTask { sealer, is_clean }
+    }
+}
+
+struct SealerTask {
+    sealer: Sealer,
+    is_clean: bool,
+}
+
+impl SealerTask {
+    async fn run(&mut self) -> String {
+        if self.is_clean {
+            match self.sealer.delete_leftovers().await {
+                Ok(0) => {}
+                Ok(deleted) => tracing::info!(deleted, "leftover segments deleted"),
+                Err(error) => tracing::warn!(%error, "leftover segments stay"),
+            }
+        } else {
+            tracing::warn!("the recovery was not clean: unknown segments are kept");
+        }
+        self.sealer.run().await
+    }
+}
+
+async fn bind(key: &'static str, address: SocketAddr) -> Result<TcpListener, NodeError> {
+    let bound = TcpListener::bind(address).await;
+    bound.map_err(|source| NodeError::Bind { key, address, source })
+}
+
+fn local(listener: &TcpListener, asked: SocketAddr) -> SocketAddr {
+    listener.local_addr().unwrap_or(asked)
+}
+
+fn uplink(config: &Config, data: &DataDir, sink: Arc<Receiver>) -> Result<Server, NodeError> {
+    let identity = Ca::open(&data.ca())?.issue_cloud()?;
+    let server = ServerConfig {
+        connections_max: config.uplink.connections_max,
+        revoked: Some(data.revoked()),
+        ..ServerConfig::new(config.uplink.listen)
+    };
+    Ok(Server::bind(server, &identity, sink)?)
+}
+
+fn kafka_config(config: &Config) -> KafkaConfig {
+    KafkaConfig {
+        connections_max: config.kafka.connections_max,
+        request_bytes_max: config.kafka.request_bytes_max,
+        in_flight_bytes: config.kafka.in_flight_bytes_max,
+        idle: Duration::from_secs(config.kafka.idle_timeout_s),
+    }
+}
+
+fn random() -> u64 {
+    getrandom::u64().expect("the system has random numbers")
+}

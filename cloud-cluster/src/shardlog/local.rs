@@ -1,0 +1,215 @@
+//! The shard log on one journal of this node: for a cluster of one, before Raft.
+//!
+//! One thread owns the journal. It takes what waits in the queue, up to [`GROUP_BYTES`], writes and
+//! syncs it as one group, applies it in order and answers. While it syncs, the next group gathers in
+//! the queue; no timer is involved.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::Sender;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use bytes::Bytes;
+use headwater_batch::{Offset, TopicPartition};
+use headwater_log::durable::FRAME_BYTES_MAX;
+use headwater_log::{LogError, Position};
+use headwater_shard::{Entry, encode};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
+
+use super::frames::{Carried, PREFIX_BYTES};
+use super::{Pending, ProposeError, Proposed, ShardId, ShardLog};
+use crate::hot::Hot;
+
+/// The most bytes that one sync covers (C6).
+pub const GROUP_BYTES: usize = 1 << 20;
+/// The most bytes of entries that wait; a proposer beyond it waits for its turn.
+pub(super) const QUEUE_BYTES: usize = 32 << 20;
+/// How long data may wait for the sealer to make room before it is refused.
+const ROOM_WAIT: Duration = Duration::from_secs(20);
+
+/// Where the journal lies and how large it may get.
+#[derive(Debug, Clone)]
+pub struct LocalLogConfig {
+    pub journal_dir: PathBuf,
+    pub checkpoint_dir: PathBuf,
+    pub file_bytes: u64,
+    pub files_max: usize,
+    pub data_shards: u8,
+    /// The sealer's aim; data waits at twice that.
+    pub hot_bytes: u64,
+}
+
+/// A handle; the journal belongs to its thread.
+#[derive(Debug)]
+pub struct LocalLog {
+    pub(super) commands: Sender<Command>,
+    pub(super) queue: Arc<Semaphore>,
+    pub(super) hot: Arc<Hot>,
+    pub(super) hot_bytes: u64,
+    /// Set by the free-space check: new data is refused before it is written (C5).
+    pub(super) disk_full: Arc<AtomicBool>,
+    pub(super) failed: watch::Receiver<Option<String>>,
+    pub(super) live_bytes: Arc<std::sync::atomic::AtomicU64>,
+    pub(super) thread: std::sync::Mutex<Option<JoinHandle<()>>>,
+}
+
+/// What the journal's thread is asked.
+#[derive(Debug)]
+pub(super) enum Command {
+    Propose(Proposal),
+    Mark(oneshot::Sender<Mark>),
+    Carry(Vec<Carried>, oneshot::Sender<Result<(), String>>),
+    Checkpoint(Position, Rows, oneshot::Sender<Result<(), String>>),
+    Stop,
+}
+
+/// Changed rows of all shards.
+pub type Rows = Vec<(Vec<u8>, Option<Vec<u8>>)>;
+
+#[derive(Debug)]
+pub(super) struct Proposal {
+    pub shard: ShardId,
+    pub entry: Entry,
+    pub batch: Bytes,
+    pub encoded: Vec<u8>,
+    pub answer: oneshot::Sender<Result<headwater_shard::Outcome, ProposeError>>,
+    /// Room in the queue, given back when the entry is answered.
+    pub _permit: OwnedSemaphorePermit,
+}
+
+/// A point between two entries: the start of a checkpoint.
+#[derive(Debug)]
+pub struct Mark {
+    /// Frames from here on are not in `rows`.
+    pub at: Position,
+    /// What changed in all shards since the last mark.
+    pub rows: Rows,
+    /// Up to where each partition's hot batches lie in frames before `at`.
+    pub hot: Vec<(TopicPartition, Offset)>,
+}
+
+impl ShardLog for LocalLog {
+    fn propose(&self, shard: ShardId, entry: Entry, batch: Bytes) -> Proposed<'_> {
+        Box::pin(self.enqueue(shard, entry, batch))
+    }
+}
+
+impl LocalLog {
+    async fn enqueue(
+        &self,
+        shard: ShardId,
+        entry: Entry,
+        batch: Bytes,
+    ) -> Result<Pending, ProposeError> {
+        if !batch.is_empty() {
+            self.admit().await?;
+        }
+        let encoded = encode(&entry, &batch);
+        let bytes = encoded.len() + PREFIX_BYTES;
+        if bytes > FRAME_BYTES_MAX {
+            return Err(ProposeError::TooLarge { bytes, max: FRAME_BYTES_MAX });
+        }
+        let permits = u32::try_from(bytes).expect("FRAME_BYTES_MAX fits u32");
+        let permit = self.queue.clone().acquire_many_owned(permits).await;
+        let _permit = permit.map_err(|_| ProposeError::Stopped)?;
+        let (answer, answered) = oneshot::channel();
+        let proposal = Proposal { shard, entry, batch, encoded, answer, _permit };
+        self.send(Command::Propose(proposal))?;
+        Ok(Pending(answered))
+    }
+
+    /// Data is let in while there is room in memory and on the disk.
+    async fn admit(&self) -> Result<(), ProposeError> {
+        if self.disk_full.load(Ordering::Relaxed) {
+            return Err(ProposeError::Full("the disk's reserve is reached"));
+        }
+        if self.hot.has_room(self.hot_bytes) {
+            return Ok(());
+        }
+        let room = async {
+            loop {
+                let drained = self.hot.drained.notified();
+                if self.hot.has_room(self.hot_bytes) {
+                    return;
+                }
+                drained.await;
+            }
+        };
+        let waited = tokio::time::timeout(ROOM_WAIT, room).await;
+        waited.map_err(|_| ProposeError::Full("cold segments are not written fast enough"))
+    }
+
+    fn send(&self, command: Command) -> Result<(), ProposeError> {
+        self.commands.send(command).map_err(|_| ProposeError::Stopped)
+    }
+
+    /// Takes the changed rows at a point between two entries.
+    pub async fn mark(&self) -> Result<Mark, ProposeError> {
+        let (answer, answered) = oneshot::channel();
+        self.send(Command::Mark(answer))?;
+        answered.await.map_err(|_| ProposeError::Stopped)
+    }
+
+    /// Writes hot batches into the journal again, so that their old frames may go (J8).
+    pub async fn carry(&self, batches: Vec<Carried>) -> Result<(), String> {
+        let (answer, answered) = oneshot::channel();
+        self.send(Command::Carry(batches, answer)).map_err(|e| e.to_string())?;
+        answered.await.unwrap_or_else(|_| Err(ProposeError::Stopped.to_string()))
+    }
+
+    /// Stores rows as of `at` and lets go of the journal before it (J5).
+    pub async fn checkpoint(&self, at: Position, rows: Rows) -> Result<(), String> {
+        let (answer, answered) = oneshot::channel();
+        self.send(Command::Checkpoint(at, rows, answer)).map_err(|e| e.to_string())?;
+        answered.await.unwrap_or_else(|_| Err(ProposeError::Stopped.to_string()))
+    }
+
+    /// Bytes of the journal that wait for a checkpoint.
+    pub fn live_bytes(&self) -> u64 {
+        self.live_bytes.load(Ordering::Relaxed)
+    }
+
+    pub fn set_disk_full(&self, full: bool) {
+        self.disk_full.store(full, Ordering::Relaxed);
+    }
+
+    pub fn is_disk_full(&self) -> bool {
+        self.disk_full.load(Ordering::Relaxed)
+    }
+
+    /// Waits until the journal has failed (J6) and says why. Pending for ever while it works.
+    pub async fn failed(&self) -> String {
+        let mut failed = self.failed.clone();
+        loop {
+            if let Some(why) = failed.borrow_and_update().clone() {
+                return why;
+            }
+            if failed.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
+    /// Ends the thread once everything before has been answered.
+    pub fn stop(&self) {
+        let _ = self.commands.send(Command::Stop);
+        let thread = self.thread.lock().expect("no holder panics").take();
+        if let Some(thread) = thread {
+            // A panic there was logged and answered as Stopped; there is nothing left to do.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// What a journal error is to a proposer.
+pub(super) fn refusal(error: &LogError) -> ProposeError {
+    match error.kind() {
+        headwater_log::ErrorKind::Full => ProposeError::Full("the journal waits for a checkpoint"),
+        headwater_log::ErrorKind::Invalid => {
+            ProposeError::TooLarge { bytes: FRAME_BYTES_MAX + 1, max: FRAME_BYTES_MAX }
+        }
+        _ => ProposeError::Stopped,
+    }
+}

@@ -1,0 +1,189 @@
+//! From the files of the last run to shards that stand where they stood.
+
+use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::{Arc, Mutex, mpsc};
+
+use bytes::Bytes;
+use headwater_log::checkpoint::SledStore;
+use headwater_log::durable::Frame;
+use headwater_log::{Durable, DurableConfig, LogError, RealDisk};
+use headwater_shard::{At, Entry, LoadError, Shard, decode};
+use thiserror::Error;
+use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::sync::{Semaphore, watch};
+
+use super::ShardId;
+use super::frames::{self, FileHeader, KIND_CARRIED, SHARDS_MAX};
+use super::local::{GROUP_BYTES, LocalLog, LocalLogConfig};
+use super::writer::Writer;
+use crate::hot::Hot;
+use crate::machine::{Gone, Machine};
+use crate::shards::Shards;
+use crate::topics::TopicCache;
+
+/// Why a node does not start from its files.
+#[derive(Debug, Error)]
+pub enum RecoverError {
+    #[error(transparent)]
+    Log(#[from] LogError),
+    #[error("checkpoint: {0}")]
+    Row(#[from] LoadError),
+    #[error("checkpoint: a row of shard {0}; there are {1} shards")]
+    ForeignRow(u8, usize),
+    #[error("journal frame {position}: {what}")]
+    Frame { position: u64, what: String },
+    #[error(
+        "the state lies behind the journal: shard {shard} stands at entry {index}, the journal goes \
+         on at {found}. The checkpoints in {dir} are lost or damaged; restore the data directory \
+         from a copy, since a start from here would hand out offsets a second time"
+    )]
+    StateLost { shard: u8, index: u64, found: u64, dir: String },
+}
+
+/// A log that stands where it stood.
+#[derive(Debug)]
+pub struct Recovery {
+    pub log: LocalLog,
+    pub machine: Arc<Machine>,
+    /// Segments that left the manifest and may be deleted.
+    pub gone: UnboundedReceiver<Gone>,
+    /// Nothing was lost, cut or fallen back on: leftovers may be cleaned up.
+    pub is_clean: bool,
+}
+
+impl LocalLog {
+    /// Recovers and starts the journal's thread. Blocks; call it off the reactor.
+    /// `salt_seed` is random.
+    pub fn open(
+        config: &LocalLogConfig,
+        topics: Arc<TopicCache>,
+        salt_seed: u64,
+    ) -> Result<Recovery, RecoverError> {
+        assert!(config.data_shards + 1 < SHARDS_MAX, "shard numbers are frame kinds");
+        let (durable, recovered) = open_durable(config, salt_seed)?;
+        let mut shards = vec![Shard::new(); usize::from(config.data_shards) + 1];
+        load(&mut shards, &recovered.checkpoint)?;
+        let (gone_sender, gone) = tokio::sync::mpsc::unbounded_channel();
+        let machine = Arc::new(Machine {
+            shards: Arc::new(Shards::new(shards)),
+            hot: Arc::new(Hot::default()),
+            topics,
+            gone: gone_sender,
+        });
+        machine.open_all();
+        let dir = config.checkpoint_dir.display().to_string();
+        let mut replayed = 0u64;
+        for frame in recovered.frames {
+            replay(&machine, frame?, &dir)?;
+            replayed += 1;
+        }
+        check_header(&machine.shards, &recovered.header, &dir)?;
+        let report = format!("{:?}", recovered.report);
+        let is_clean = recovered.report == headwater_log::durable::Report::default();
+        tracing::info!(from = recovered.from.0, replayed, is_clean, %report, "recovered");
+        let log = start(config, durable, &machine);
+        Ok(Recovery { log, machine, gone, is_clean })
+    }
+}
+
+fn open_durable(
+    config: &LocalLogConfig,
+    salt_seed: u64,
+) -> Result<(Durable, headwater_log::Recovered), LogError> {
+    let store = SledStore::open(&config.checkpoint_dir)?;
+    let durable = DurableConfig {
+        file_bytes: config.file_bytes,
+        files_max: config.files_max,
+        group_bytes_max: GROUP_BYTES,
+        // Batches are compressed; what is not is small.
+        compress_above_bytes: usize::MAX,
+        ..DurableConfig::new(&config.journal_dir, salt_seed)
+    };
+    Durable::open(Arc::new(RealDisk), Box::new(store), durable)
+}
+
+fn start(config: &LocalLogConfig, durable: Durable, machine: &Arc<Machine>) -> LocalLog {
+    let shards = &machine.shards;
+    let term = shards.ids().map(|id| shards.read(id).applied().term).max().unwrap_or(0) + 1;
+    machine.topics.set_epoch(term as i32, shards.read(shards.meta()).topics());
+    let (commands, queue) = mpsc::channel();
+    let (failed, failed_seen) = watch::channel(None);
+    let live_bytes = Arc::new(AtomicU64::new(durable.live_bytes()));
+    let writer = Writer {
+        durable,
+        machine: machine.clone(),
+        commands: queue,
+        term,
+        live_bytes: live_bytes.clone(),
+        failed,
+    };
+    let thread = std::thread::Builder::new()
+        .name("journal".into())
+        .spawn(move || writer.run())
+        .expect("the system has room for one thread at start");
+    LocalLog {
+        commands,
+        queue: Arc::new(Semaphore::new(super::local::QUEUE_BYTES)),
+        hot: machine.hot.clone(),
+        hot_bytes: config.hot_bytes,
+        disk_full: Arc::new(AtomicBool::new(false)),
+        failed: failed_seen,
+        live_bytes,
+        thread: Mutex::new(Some(thread)),
+    }
+}
+
+fn load(shards: &mut [Shard], rows: &[(Vec<u8>, Vec<u8>)]) -> Result<(), RecoverError> {
+    let count = shards.len();
+    for (row, value) in rows {
+        let Some((&id, key)) = row.split_first() else { return Err(LoadError::Key.into()) };
+        let shard = shards.get_mut(usize::from(id));
+        shard.ok_or(RecoverError::ForeignRow(id, count))?.load(key, value)?;
+    }
+    Ok(())
+}
+
+fn replay(machine: &Machine, frame: Frame, dir: &str) -> Result<(), RecoverError> {
+    let position = frame.position.0;
+    let payload = Bytes::from(frame.payload);
+    let bad = |what: String| RecoverError::Frame { position, what };
+    if frame.kind == KIND_CARRIED {
+        let carried = frames::carried(&payload).ok_or(bad("not a carried batch".into()))?;
+        machine.restore(carried, position);
+        return Ok(());
+    }
+    let (at, encoded) = frames::split(&payload).ok_or(bad("too short".into()))?;
+    if !machine.shards.ids().any(|id| id.0 == frame.kind) {
+        return Err(bad(format!("of shard {}, which is not there", frame.kind)));
+    }
+    let (entry, batch) = decode(&encoded).map_err(|e| bad(e.to_string()))?;
+    let id = ShardId(frame.kind);
+    check_next(machine.shards.read(id).applied(), at, id, dir)?;
+    let _: headwater_shard::Outcome = machine.apply(id, at, &entry, &batch, position);
+    if let Entry::NewTerm = entry {
+        tracing::debug!(shard = id.0, term = at.term, "a term of the past");
+    }
+    Ok(())
+}
+
+fn check_next(applied: At, at: At, id: ShardId, dir: &str) -> Result<(), RecoverError> {
+    if at.index == applied.index + 1 && at.term >= applied.term {
+        return Ok(());
+    }
+    let (index, found, dir) = (applied.index, at.index, dir.to_owned());
+    Err(RecoverError::StateLost { shard: id.0, index, found, dir })
+}
+
+/// The newest journal file says where everything stood when it was begun; a state that lies
+/// behind that has lost what was acknowledged.
+fn check_header(shards: &Shards, header: &[u8], dir: &str) -> Result<(), RecoverError> {
+    let Some(header) = FileHeader::decode(header) else { return Ok(()) };
+    for (id, (found, _)) in shards.ids().zip(&header.shards) {
+        let index = shards.read(id).applied().index;
+        if index < *found {
+            let dir = dir.to_owned();
+            return Err(RecoverError::StateLost { shard: id.0, index, found: *found, dir });
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,233 @@
+//! The journal's thread.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::Receiver;
+use std::time::Instant;
+
+use headwater_batch::Offset;
+use headwater_log::segment::BatchMeta;
+use headwater_log::{Durable, ErrorKind, LogError, Position};
+use headwater_shard::At;
+use tokio::sync::{oneshot, watch};
+
+use super::frames::{self, Carried, FileHeader, KIND_CARRIED};
+use super::local::{Command, GROUP_BYTES, Mark, Proposal, Rows, refusal};
+use super::{ProposeError, ShardId};
+use crate::machine::Machine;
+
+pub(super) struct Writer {
+    pub durable: Durable,
+    pub machine: Arc<Machine>,
+    pub commands: Receiver<Command>,
+    pub term: u64,
+    pub live_bytes: Arc<AtomicU64>,
+    pub failed: watch::Sender<Option<String>>,
+}
+
+/// A staged entry on its way to be applied.
+struct Staged {
+    at: At,
+    position: Position,
+    proposal: Proposal,
+}
+
+impl Writer {
+    /// Runs until it is told to stop, every handle is gone, or the journal fails.
+    pub fn run(mut self) {
+        while let Ok(command) = self.commands.recv() {
+            match self.round(command) {
+                Ok(true) => {}
+                Ok(false) => break,
+                Err(error) => {
+                    tracing::error!(%error, "the journal failed; this node stops");
+                    self.failed.send_replace(Some(error.to_string()));
+                    return;
+                }
+            }
+            self.live_bytes.store(self.durable.live_bytes(), Ordering::Relaxed);
+        }
+    }
+
+    /// Handles a command and what gathered behind it. False: stop.
+    fn round(&mut self, command: Command) -> Result<bool, LogError> {
+        let (mut group, mut bytes, mut next) = (Vec::new(), 0, Some(command));
+        while let Some(command) = next.take() {
+            match command {
+                Command::Propose(proposal) => {
+                    bytes += proposal.encoded.len();
+                    group.push(proposal);
+                    if bytes < GROUP_BYTES {
+                        next = self.commands.try_recv().ok();
+                    }
+                }
+                other => {
+                    // What was proposed before it comes before it.
+                    self.commit_group(std::mem::take(&mut group))?;
+                    return self.control(other);
+                }
+            }
+        }
+        self.commit_group(group)?;
+        Ok(true)
+    }
+
+    fn control(&mut self, command: Command) -> Result<bool, LogError> {
+        match command {
+            Command::Propose(_) => unreachable!("proposals are gathered"),
+            Command::Mark(answer) => {
+                let _ = answer.send(self.mark());
+            }
+            Command::Carry(batches, answer) => {
+                let result = self.carry(batches);
+                reply(answer, result)?;
+            }
+            Command::Checkpoint(at, rows, answer) => {
+                let result = self.checkpoint(at, rows);
+                reply(answer, result)?;
+            }
+            Command::Stop => return Ok(false),
+        }
+        Ok(true)
+    }
+
+    /// One group: staged, synced, applied, answered, all in the order of arrival.
+    fn commit_group(&mut self, group: Vec<Proposal>) -> Result<(), LogError> {
+        let mut waiting = group.into_iter().peekable();
+        while waiting.peek().is_some() {
+            let mut staged: Vec<Staged> = Vec::new();
+            self.refresh_header()?;
+            while let Some(proposal) = waiting.peek() {
+                let at = self.next_at(proposal.shard, &staged);
+                let parts = [&frames::prefix(at)[..], &proposal.encoded];
+                match self.durable.stage_parts(proposal.shard.0, &parts) {
+                    Ok(position) => {
+                        let proposal = waiting.next().expect("peeked");
+                        staged.push(Staged { at, position, proposal });
+                    }
+                    Err(error) if error.kind() == ErrorKind::Busy && !staged.is_empty() => break,
+                    Err(error) if error.kind() == ErrorKind::Fatal => return Err(error),
+                    Err(error) => {
+                        let proposal = waiting.next().expect("peeked");
+                        let _ = proposal.answer.send(Err(refusal(&error)));
+                    }
+                }
+            }
+            if !staged.is_empty() {
+                self.sync()?;
+                self.apply(staged);
+            }
+        }
+        Ok(())
+    }
+
+    fn sync(&mut self) -> Result<(), LogError> {
+        let started = Instant::now();
+        self.durable.commit()?;
+        metrics::histogram!("headwater_journal_commit_seconds")
+            .record(started.elapsed().as_secs_f64());
+        Ok(())
+    }
+
+    fn next_at(&self, shard: ShardId, staged: &[Staged]) -> At {
+        let before = staged.iter().rev().find(|s| s.proposal.shard == shard);
+        let index = match before {
+            Some(staged) => staged.at.index,
+            None => self.machine.shards.read(shard).applied().index,
+        };
+        At { index: index + 1, term: self.term }
+    }
+
+    fn apply(&self, staged: Vec<Staged>) {
+        for Staged { at, position, proposal } in staged {
+            let Proposal { shard, entry, batch, answer, .. } = proposal;
+            let outcome = self.machine.apply(shard, at, &entry, &batch, position.0);
+            // Who asked may be gone: a client that hung up.
+            let _ = answer.send(Ok(outcome));
+        }
+    }
+
+    /// J3: a journal file begins with where everything stood before it. Between groups all that is
+    /// staged is applied, so the state says it.
+    fn refresh_header(&mut self) -> Result<(), LogError> {
+        if self.durable.wants_header() {
+            self.durable.set_header(self.header())?;
+        }
+        Ok(())
+    }
+
+    fn header(&self) -> Vec<u8> {
+        let shards = &self.machine.shards;
+        let guards: Vec<_> = shards.ids().map(|id| shards.read(id)).collect();
+        FileHeader::of(guards.iter().map(|guard| &**guard)).encode()
+    }
+
+    fn mark(&mut self) -> Mark {
+        let mut rows = Vec::new();
+        for id in self.machine.shards.ids() {
+            let changes = self.machine.shards.write(id).changes();
+            let with_shard = |(key, value): (Vec<u8>, _)| (frames::row_key(id.0, &key), value);
+            rows.extend(changes.into_iter().map(with_shard));
+        }
+        let hot = self.machine.hot.partitions().into_iter();
+        let hot = hot.filter(|(_, log)| log.held().is_some());
+        let hot = hot.map(|(tp, log)| (tp, log.marks().next)).collect();
+        Mark { at: self.durable.end(), rows, hot }
+    }
+
+    fn carry(&mut self, batches: Vec<Carried>) -> Result<(), LogError> {
+        let mut moved: Vec<(Carried, Position)> = Vec::new();
+        for carried in batches {
+            let head = frames::carried_head(&carried.head);
+            let parts = [&head[..], &carried.batch];
+            let position = match self.durable.stage_parts(KIND_CARRIED, &parts) {
+                Err(error) if error.kind() == ErrorKind::Busy => {
+                    self.sync()?;
+                    self.refresh_header()?;
+                    self.durable.stage_parts(KIND_CARRIED, &parts)?
+                }
+                other => other?,
+            };
+            moved.push((carried, position));
+        }
+        self.sync()?;
+        for (carried, position) in moved {
+            let base = BatchMeta::peek(&carried.batch).map_or(Offset::ZERO, |meta| meta.base);
+            if let Some(log) = self.machine.hot.partition(&carried.head.tp) {
+                log.moved(base, position.0);
+            }
+        }
+        Ok(())
+    }
+
+    fn checkpoint(&mut self, at: Position, rows: Rows) -> Result<(), LogError> {
+        let started = Instant::now();
+        let header = self.header();
+        self.durable.checkpoint(at, rows, header, &[])?;
+        metrics::histogram!("headwater_checkpoint_seconds").record(started.elapsed().as_secs_f64());
+        Ok(())
+    }
+}
+
+/// Answers who asked; an error that leaves the journal unusable goes on to stop the node.
+fn reply(
+    answer: oneshot::Sender<Result<(), String>>,
+    result: Result<(), LogError>,
+) -> Result<(), LogError> {
+    let _ = answer.send(result.as_ref().map(|_| ()).map_err(ToString::to_string));
+    match result {
+        Err(error) if error.kind() == ErrorKind::Fatal => Err(error),
+        _ => Ok(()),
+    }
+}
+
+impl Drop for Writer {
+    /// Whoever still waits learns that the outcome is not known.
+    fn drop(&mut self) {
+        while let Ok(command) = self.commands.try_recv() {
+            if let Command::Propose(proposal) = command {
+                let _ = proposal.answer.send(Err(ProposeError::Stopped));
+            }
+        }
+    }
+}

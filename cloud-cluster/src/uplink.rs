@@ -1,0 +1,255 @@
+//! The uplink's sink: what edges send becomes entries of the shards.
+//!
+//! An edge's entries go through one lane, in their order: the lane finds the pinned cloud partition
+//! (U6), makes the topic when it is missing (U5) and gives the entry its place in the shard's log; a
+//! second task answers in the same order once they are applied. What is not known to be committed is
+//! answered with retry, which is always harmless: the stream's table knows what it has.
+//!
+//! Bounds: what waits in a lane is bounded per connection by the session's `pending_bytes_max`.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+use headwater_batch::{Header, Limits, TopicPartition, murmur2};
+use headwater_proto::{
+    AlarmKind, EdgeName, RejectCode, StreamEntry, StreamKey, StreamOutcome, map_partition,
+};
+use headwater_quic::server::{Reply, Sink};
+use headwater_shard::{Entry, Outcome, Refusal};
+use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
+
+use crate::clock::wall_ms;
+use crate::shardlog::{Pending, ProposeError, ShardLog, commit};
+use crate::shards::Shards;
+use crate::topics::Topics;
+
+/// Edges share this many lanes.
+const LANES: u32 = 16;
+/// Alarms that the status page shows; older ones are in the log.
+const ALARMS: usize = 100;
+
+/// Takes what edges send.
+#[derive(Debug)]
+pub struct Receiver {
+    lanes: Vec<UnboundedSender<Work>>,
+    addresses: Vec<String>,
+    alarms: Mutex<VecDeque<Alarm>>,
+}
+
+/// Something the operator must hear of.
+#[derive(Debug, Clone)]
+pub struct Alarm {
+    pub at_ms: i64,
+    pub stream: StreamKey,
+    pub kind: AlarmKind,
+}
+
+#[derive(Debug)]
+enum Work {
+    Commit(StreamKey, StreamEntry, Reply),
+    Connected(EdgeName),
+}
+
+/// What a lane works with.
+#[derive(Debug, Clone)]
+pub struct Cluster {
+    pub log: Arc<dyn ShardLog>,
+    pub shards: Arc<Shards>,
+    pub topics: Topics,
+    /// Partitions of a topic that an edge's data makes.
+    pub default_partitions: u32,
+}
+
+impl Receiver {
+    /// Starts the lanes. `addresses` are what edges are told for their next try.
+    pub fn start(cluster: Cluster, addresses: Vec<String>) -> Receiver {
+        let lane = |_| {
+            let (sender, queue) = mpsc::unbounded_channel();
+            let (proposed, waiting) = mpsc::unbounded_channel();
+            tokio::spawn(answer(cluster.clone(), waiting));
+            tokio::spawn(Lane { cluster: cluster.clone(), proposed }.run(queue));
+            sender
+        };
+        let lanes = (0..LANES).map(lane).collect();
+        Receiver { lanes, addresses, alarms: Mutex::default() }
+    }
+
+    /// The newest alarms, oldest first.
+    pub fn alarms(&self) -> Vec<Alarm> {
+        self.alarms.lock().expect("no holder panics").iter().cloned().collect()
+    }
+
+    fn lane(&self, edge: &EdgeName) -> &UnboundedSender<Work> {
+        let number = (murmur2(edge.as_str().as_bytes()) & 0x7fff_ffff) % LANES;
+        &self.lanes[number as usize]
+    }
+}
+
+impl Sink for Receiver {
+    fn commit(&self, key: StreamKey, entry: StreamEntry, reply: Reply) {
+        // A lane that is gone drops the reply, which says retry.
+        let _ = self.lane(&key.edge).send(Work::Commit(key.clone(), entry, reply));
+    }
+
+    fn alarm(&self, stream: StreamKey, kind: AlarmKind) {
+        metrics::counter!("headwater_uplink_alarms_total").increment(1);
+        let mut alarms = self.alarms.lock().expect("no holder panics");
+        if alarms.len() >= ALARMS {
+            alarms.pop_front();
+        }
+        alarms.push_back(Alarm { at_ms: wall_ms(), stream, kind });
+    }
+
+    fn connected(&self, edge: &EdgeName, _remote: SocketAddr) {
+        metrics::gauge!("headwater_uplink_connections").increment(1.0);
+        let _ = self.lane(edge).send(Work::Connected(edge.clone()));
+    }
+
+    fn disconnected(&self, _edge: &EdgeName, _reason: &str) {
+        metrics::gauge!("headwater_uplink_connections").decrement(1.0);
+    }
+
+    fn addresses(&self) -> Vec<String> {
+        self.addresses.clone()
+    }
+}
+
+/// A proposed entry, and the partition it is meant for.
+type Proposed = (TopicPartition, Pending, Reply);
+
+struct Lane {
+    cluster: Cluster,
+    proposed: UnboundedSender<Proposed>,
+}
+
+impl Lane {
+    async fn run(self, mut queue: UnboundedReceiver<Work>) {
+        while let Some(work) = queue.recv().await {
+            match work {
+                Work::Commit(key, entry, reply) => self.commit(key, entry, reply).await,
+                Work::Connected(edge) => self.cluster.register(&edge).await,
+            }
+        }
+    }
+
+    async fn commit(&self, key: StreamKey, entry: StreamEntry, reply: Reply) {
+        if let Some(code) = entry.batch().and_then(unacceptable) {
+            return reply.committed(StreamOutcome::Rejected(code));
+        }
+        let to = match self.cluster.pinned(&key).await {
+            Ok(to) => to,
+            Err(error) => {
+                tracing::warn!(stream = %key, error, "no partition for a stream; tried again");
+                return reply.retry();
+            }
+        };
+        let (head, batch) = entry.encode();
+        let shard = self.cluster.shards.of(&to);
+        let entry = Entry::Stream { to: to.clone(), key, head, at_ms: wall_ms() };
+        match self.cluster.log.propose(shard, entry, batch).await {
+            Ok(pending) => {
+                let _ = self.proposed.send((to, pending, reply));
+            }
+            Err(ProposeError::TooLarge { .. }) => {
+                reply.committed(StreamOutcome::Rejected(RejectCode::TooLarge));
+            }
+            Err(_) => reply.retry(),
+        }
+    }
+}
+
+/// Answers in the order of proposals.
+async fn answer(cluster: Cluster, mut waiting: UnboundedReceiver<Proposed>) {
+    while let Some((to, pending, reply)) = waiting.recv().await {
+        match pending.outcome().await {
+            Ok(Outcome::Stream(outcome)) => reply.committed(outcome),
+            Ok(Outcome::Refused(Refusal::UnknownPartition)) => {
+                // The topic was deleted: data makes it again (U5), and the edge sends it again.
+                if let Err(error) = cluster.ensure(&to).await {
+                    tracing::warn!(partition = %to, error, "not made again yet");
+                }
+                reply.retry();
+            }
+            Ok(other) => {
+                tracing::error!(partition = %to, ?other, "a stream entry was refused");
+                reply.committed(StreamOutcome::Rejected(RejectCode::Unacceptable));
+            }
+            Err(_) => reply.retry(),
+        }
+    }
+}
+
+/// Transactions and control records are the cloud's own; an edge has none.
+fn unacceptable(batch: &Bytes) -> Option<RejectCode> {
+    match Header::parse(batch, &Limits::UPLINK) {
+        Ok(header) if header.attributes.is_control() || header.attributes.is_transactional() => {
+            Some(RejectCode::Unacceptable)
+        }
+        Ok(_) => None,
+        Err(_) => Some(RejectCode::Malformed),
+    }
+}
+
+impl Cluster {
+    /// The cloud partition of a stream; pinned now if it never was.
+    async fn pinned(&self, key: &StreamKey) -> Result<TopicPartition, String> {
+        let known = {
+            let meta = self.shards.read(self.shards.meta());
+            meta.pinned(key.edge.as_str(), &key.tp)
+        };
+        if let Some(partition) = known {
+            return Ok(TopicPartition::new(key.tp.topic.clone(), partition));
+        }
+        let first = TopicPartition::new(key.tp.topic.clone(), 0);
+        self.ensure(&first).await?;
+        let count = self.partitions_of(&first).ok_or("the topic went as it was made")?;
+        let entry = Entry::PinStream {
+            edge: key.edge.as_str().to_owned(),
+            source: key.tp.clone(),
+            partition: map_partition(&key.edge, key.tp.partition, edge_count(key, count), count),
+        };
+        match commit(&*self.log, self.shards.meta(), entry, Bytes::new()).await {
+            Ok(Outcome::Pinned(partition)) => {
+                Ok(TopicPartition::new(key.tp.topic.clone(), partition))
+            }
+            Ok(other) => Err(format!("{other:?}")),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    fn partitions_of(&self, tp: &TopicPartition) -> Option<u32> {
+        let meta = self.shards.read(self.shards.meta());
+        meta.topic(&tp.topic).map(|topic| topic.partitions)
+    }
+
+    /// Makes the partition if it is not there.
+    async fn ensure(&self, tp: &TopicPartition) -> Result<(), String> {
+        let (name, wanted) = (tp.topic.clone(), tp.partition + 1);
+        let made = match self.partitions_of(tp) {
+            Some(have) if have >= wanted => return Ok(()),
+            Some(_) => self.topics.grow(name, wanted).await,
+            None => self.topics.ensure(name, self.default_partitions.max(wanted)).await,
+        };
+        made.map_err(|e| e.to_string())
+    }
+
+    /// An edge whose bundle was made offline is known from its first connection on.
+    async fn register(&self, edge: &EdgeName) {
+        let name = edge.as_str().to_owned();
+        if self.shards.read(self.shards.meta()).edge(&name).is_some() {
+            return;
+        }
+        let entry = Entry::AddEdge { name, at_ms: wall_ms() };
+        if let Err(error) = commit(&*self.log, self.shards.meta(), entry, Bytes::new()).await {
+            tracing::warn!(%edge, %error, "the edge is not registered yet");
+        }
+    }
+}
+
+/// The protocol does not say how many partitions an edge's topic has. One that is above zero means
+/// more than one, and then most likely as many as here; so it keeps its number (U6).
+fn edge_count(key: &StreamKey, cloud_count: u32) -> u32 {
+    if key.tp.partition > 0 { cloud_count } else { 1 }
+}
