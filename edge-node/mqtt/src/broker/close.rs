@@ -60,6 +60,7 @@ impl Broker {
         let Some(conn) = self.conns.remove(&id) else {
             return;
         };
+        self.timers.remove(&(conn.timer_ms, Timer::Silence(id)));
         if self.owners.get(&conn.client_id) == Some(&id) {
             self.owners.remove(&conn.client_id);
         }
@@ -82,8 +83,12 @@ impl Broker {
             return;
         };
         session.conn = None;
-        if !will && session.will.take().is_some() && session.durable {
-            self.loose.push(Op::WillGone { sid });
+        session.dropped.clear();
+        if !will && session.will.is_some() && !session.will_spent {
+            session.will_spent = true;
+            if session.durable {
+                self.loose.push(Op::WillGone { sid });
+            }
         }
         let expiry_s = session.expiry_s;
         if !session.durable || expiry_s == 0 {
@@ -95,7 +100,8 @@ impl Broker {
             session.expires_at_ms = Some(at);
             self.timers.insert((at, Timer::Expiry(sid)));
         }
-        if let Some(delay_s) = session.will.as_ref().map(|w| w.delay_s) {
+        let will = session.will.as_ref().filter(|_| !session.will_spent);
+        if let Some(delay_s) = will.map(|w| w.delay_s) {
             let at = now + u64::from(delay_s) * 1000;
             session.will_at_ms = Some(at);
             if delay_s == 0 {
@@ -120,10 +126,17 @@ impl Broker {
         let Some(session) = self.state.session(sid) else {
             return;
         };
-        session.will_at_ms = None;
-        let Some(will) = session.will.take() else {
+        if session.will_spent {
+            return;
+        }
+        // It stays in the state until its frame is durable: a checkpoint may come before.
+        let Some(will) = session.will.clone() else {
             return;
         };
+        session.will_spent = true;
+        if let Some(at) = session.will_at_ms.take() {
+            self.timers.remove(&(at, Timer::Will(sid)));
+        }
         let gone = if session.durable {
             vec![Op::WillGone { sid }]
         } else {
@@ -152,6 +165,7 @@ impl Broker {
             return self.state.end(sid);
         }
         let client_id = session.client_id.clone();
+        self.cancel_session_timers(sid);
         if self.state.by_client.get(&client_id) == Some(&sid) {
             self.state.by_client.remove(&client_id);
         }

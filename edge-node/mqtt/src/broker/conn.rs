@@ -26,7 +26,6 @@ pub(super) enum Stage {
 /// A new subscription that is to get the retained messages it matches, from `after` on.
 #[derive(Debug)]
 pub(super) struct Retained {
-    pub filter: String,
     pub qos: crate::QoS,
     pub identifiers: Vec<u32>,
     pub after: Option<Arc<str>>,
@@ -49,6 +48,8 @@ pub(super) struct Conn {
     /// 1.5 times the keep-alive; 0: none.
     pub silence_ms: u64,
     pub heard_ms: u64,
+    /// When its one timer is due.
+    pub timer_ms: u64,
     /// The shell was told to stop reading.
     pub paused: bool,
     /// Nothing more is decoded before this frame of ours is durable (a subscription's or the
@@ -71,7 +72,9 @@ pub(super) struct Conn {
     /// QoS 0 deliveries that wait for the socket.
     pub backlog: VecDeque<Delivery>,
     pub backlog_bytes: usize,
-    pub retained: VecDeque<Retained>,
+    /// By filter: a filter subscribed to again begins again, so there are never more of them than
+    /// subscriptions.
+    pub retained: BTreeMap<String, Retained>,
     pub enqueues: usize,
     /// v3.1.1 publishes that the log refused, offered again later.
     pub held: VecDeque<PublishIn>,
@@ -93,6 +96,7 @@ impl Conn {
             unwritten: 0,
             silence_ms: 0,
             heard_ms: now_ms,
+            timer_ms: 0,
             paused: false,
             waiting: false,
             appends: 0,
@@ -106,7 +110,7 @@ impl Conn {
             cursor: 0,
             backlog: VecDeque::new(),
             backlog_bytes: 0,
-            retained: VecDeque::new(),
+            retained: BTreeMap::new(),
             enqueues: 0,
             held: VecDeque::new(),
             touched: false,
@@ -125,7 +129,6 @@ impl Conn {
             || over(self.appends, limits::APPEND_MESSAGES_MAX)
             || over(self.append_bytes, limits::APPEND_BYTES_MAX)
             || over(self.unsent(), limits::UNWRITTEN_BYTES_MAX)
-            || !self.retained.is_empty()
             || !self.held.is_empty())
     }
 

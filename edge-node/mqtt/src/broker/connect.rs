@@ -5,7 +5,6 @@ use std::sync::Arc;
 use super::Broker;
 use super::conn::{Conn, Stage};
 use super::journal::Reply;
-use super::timers::Timer;
 use crate::codec::{self, ConnAck, Connect, Version, Will};
 use crate::limits;
 use crate::state::op::Op;
@@ -39,7 +38,7 @@ impl Broker {
             return;
         }
         self.conns.insert(id, Conn::new(info, self.now_ms));
-        self.set_timer(self.now_ms + limits::CONNECT_TIMEOUT_MS, Timer::Silence(id));
+        self.set_silence(id, self.now_ms + limits::CONNECT_TIMEOUT_MS);
     }
 
     pub(super) fn connect(&mut self, id: ConnId, connect: Box<Connect>) {
@@ -137,7 +136,6 @@ impl Broker {
         if let Some(other) = self.owners.insert(client_id.clone(), id) {
             self.state.stats.taken_over += 1;
             self.close(other, 0x8e, CloseReason::TakenOver);
-            self.owners.insert(client_id.clone(), id);
         }
         let asked_expiry_s = match connect.version {
             Version::V3 if connect.clean_start => 0,
@@ -188,7 +186,7 @@ impl Broker {
         let mut ops = Vec::new();
         let unchanged = resumed
             .and_then(|sid| self.state.sessions.get(&sid))
-            .is_some_and(|s| s.expiry_s == a.expiry_s && s.will == a.will);
+            .is_some_and(|s| s.expiry_s == a.expiry_s && s.will == a.will && !s.will_spent);
         if a.durable && !unchanged {
             ops.push(Op::Start {
                 sid: a.sid,
@@ -239,10 +237,10 @@ impl Broker {
                 session.will.clone_from(&a.will);
             }
         }
+        self.cancel_session_timers(a.sid);
         if let Some(session) = self.state.session(a.sid) {
             session.conn = Some(id);
-            session.expires_at_ms = None;
-            session.will_at_ms = None;
+            session.will_spent = false;
         }
         self.state.stats.connects += 1;
         let max = self.config.keep_alive_max_s;
@@ -271,7 +269,7 @@ impl Broker {
         conn.heard_ms = self.now_ms;
         if conn.silence_ms > 0 {
             let due = self.now_ms + conn.silence_ms;
-            self.set_timer(due, Timer::Silence(id));
+            self.set_silence(id, due);
         }
         self.touch(id);
     }

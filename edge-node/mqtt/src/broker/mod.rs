@@ -299,6 +299,7 @@ impl Broker {
             if may_read && !conn.input.is_empty() && conn.paused {
                 // Decoding goes on before the socket is read again.
                 conn.paused = false;
+                conn.heard_ms = self.now_ms;
                 self.effects.push(Effect::ResumeReading(id));
                 self.work(id);
                 continue;

@@ -122,7 +122,7 @@ impl Broker {
             let Some(conn) = self.conns.get_mut(&id) else {
                 return;
             };
-            let Some(scan) = conn.retained.front_mut() else {
+            let Some(mut scan) = conn.retained.first_entry() else {
                 return;
             };
             let Some(session) = self.state.sessions.get(&conn.sid) else {
@@ -140,14 +140,15 @@ impl Broker {
             }
             match self
                 .state
-                .next_retained(&scan.filter, scan.after.as_deref(), &mut budget)
+                .next_retained(scan.key(), scan.get().after.as_deref(), &mut budget)
             {
-                Scan::End => drop(conn.retained.pop_front()),
+                Scan::End => drop(conn.retained.pop_first()),
                 Scan::Later => {
                     let now = self.now_ms;
                     return self.set_timer(now, Timer::Retained(id));
                 }
                 Scan::Found(message) => {
+                    let scan = scan.get_mut();
                     scan.after = Some(message.publish.topic.clone());
                     let qos = scan.qos.min(message.publish.qos);
                     let identifiers = scan.identifiers.clone();
@@ -205,9 +206,12 @@ impl Broker {
         };
         let sid = conn.sid;
         let mut undeliverable = Vec::new();
-        let Some(session) = self.state.sessions.get(&sid) else {
+        let Some(session) = self.state.sessions.get_mut(&sid) else {
             return;
         };
+        for seq in session.dropped.drain(..) {
+            conn.inflight -= usize::from(seq < conn.cursor);
+        }
         for (seq, entry) in session.queue.entries.range(conn.cursor..) {
             if !conn.may_send() || conn.inflight >= usize::from(conn.window) {
                 break;

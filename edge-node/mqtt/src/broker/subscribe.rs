@@ -1,5 +1,7 @@
 //! SUBSCRIBE and UNSUBSCRIBE.
 
+use std::collections::BTreeSet;
+
 use super::Broker;
 use super::conn::Retained;
 use super::journal::Reply;
@@ -33,8 +35,10 @@ impl Broker {
             .saturating_sub(session.subscriptions.len());
         let mut reasons = Vec::with_capacity(packet.filters.len());
         let mut filters = Vec::new();
+        let mut names = BTreeSet::new();
         for filter in packet.filters {
-            let known = session.subscriptions.contains_key(filter.filter.as_str());
+            let known = session.subscriptions.contains_key(filter.filter.as_str())
+                || names.contains(&filter.filter);
             let reason = match topic::check_filter(&filter.filter) {
                 Err(_) => 0x8f,
                 Ok(parts) if parts.share.is_some() && !topic::SHARED_SUBSCRIPTIONS => 0x9e,
@@ -45,6 +49,7 @@ impl Broker {
             reasons.push(reason);
             if reason <= 2 {
                 room -= usize::from(!known);
+                names.insert(filter.filter.clone());
                 filters.push(filter);
             }
         }
@@ -87,12 +92,12 @@ impl Broker {
         codec::suback(conn.version, granted.id, &granted.reasons, &mut conn.output);
         for (filter, fresh) in granted.filters.into_iter().zip(fresh) {
             if filter.retain_handling == 0 || (filter.retain_handling == 1 && *fresh) {
-                conn.retained.push_back(Retained {
-                    filter: filter.filter,
+                let retained = Retained {
                     qos: filter.qos,
                     identifiers: granted.identifier.into_iter().collect(),
                     after: None,
-                });
+                };
+                conn.retained.insert(filter.filter, retained);
             }
         }
         self.touch(id);
@@ -109,10 +114,13 @@ impl Broker {
     }
 
     pub(super) fn unsubscribe(&mut self, id: ConnId, packet: u16, filters: Vec<String>) {
-        let Some(conn) = self.conns.get(&id) else {
+        let Some(conn) = self.conns.get_mut(&id) else {
             return;
         };
         let sid = conn.sid;
+        for filter in &filters {
+            conn.retained.remove(filter);
+        }
         let Some(session) = self.state.sessions.get(&sid) else {
             return;
         };

@@ -4,6 +4,7 @@
 use super::Broker;
 use super::conn::Stage;
 use crate::limits;
+use crate::state::op::Op;
 use crate::state::session::Sid;
 use crate::{CloseReason, ConnId, Effect};
 
@@ -24,6 +25,29 @@ pub(super) enum Timer {
 impl Broker {
     pub(super) fn set_timer(&mut self, at_ms: u64, timer: Timer) {
         self.timers.insert((at_ms, timer));
+    }
+
+    /// A connection has one deadline.
+    pub(super) fn set_silence(&mut self, id: ConnId, at_ms: u64) {
+        if let Some(conn) = self.conns.get_mut(&id) {
+            self.timers.remove(&(conn.timer_ms, Timer::Silence(id)));
+            conn.timer_ms = at_ms;
+            self.timers.insert((at_ms, Timer::Silence(id)));
+        }
+    }
+
+    /// The session has a connection again, or ends.
+    pub(super) fn cancel_session_timers(&mut self, sid: Sid) {
+        let Some(session) = self.state.session(sid) else {
+            return;
+        };
+        let (expiry, will) = (session.expires_at_ms.take(), session.will_at_ms.take());
+        if let Some(at) = expiry {
+            self.timers.remove(&(at, Timer::Expiry(sid)));
+        }
+        if let Some(at) = will {
+            self.timers.remove(&(at, Timer::Will(sid)));
+        }
     }
 
     pub(super) fn arm(&mut self) {
@@ -76,7 +100,7 @@ impl Broker {
         if due <= now {
             self.close(id, 0x8d, CloseReason::KeepAlive);
         } else {
-            self.set_timer(due, Timer::Silence(id));
+            self.set_silence(id, due);
         }
     }
 
@@ -94,7 +118,23 @@ impl Broker {
     }
 
     fn offer_again(&mut self) {
-        for frame in std::mem::take(&mut self.retry) {
+        for mut frame in std::mem::take(&mut self.retry) {
+            // Who gets the message may have changed since: the op carries it now in any case.
+            let carried = |op: &Op| {
+                matches!(
+                    op,
+                    Op::Publish {
+                        message: Some(_),
+                        ..
+                    }
+                )
+            };
+            if frame.message.is_some() && !frame.ops.iter().any(carried) {
+                frame.ops.push(Op::Publish {
+                    from: None,
+                    message: frame.message.clone(),
+                });
+            }
             self.append(frame.ops, frame.message, frame.reply);
         }
         let mut held: Vec<ConnId> = self

@@ -3,8 +3,8 @@
 
 use bytes::{BufMut, BytesMut};
 use rumqttd::protocol::{
-    self as crate_codec, ConnectReturnCode as C, DisconnectReasonCode as D, Protocol,
-    SubscribeReasonCode as S, UnsubAckReason as U, v4::V4, v5::V5,
+    self as crate_codec, ConnectReturnCode as C, Protocol, SubscribeReasonCode as S,
+    UnsubAckReason as U, v4::V4, v5::V5,
 };
 
 use super::Version;
@@ -288,44 +288,9 @@ pub fn unsuback(version: Version, id: u16, reasons: &[u8], out: &mut BytesMut) {
 }
 
 /// Writes a DISCONNECT with a reason. v3.1.1 has none from a server: nothing is written.
+/// Written here: the crate leaves the reason out if there are no properties, or only empty ones.
 pub fn disconnect(version: Version, reason: u8, out: &mut BytesMut) {
-    if version == Version::V3 {
-        return;
-    }
-    // Without properties the crate counts a byte too few.
-    let properties = crate_codec::DisconnectProperties {
-        session_expiry_interval: None,
-        reason_string: None,
-        user_properties: Vec::new(),
-        server_reference: None,
-    };
-    let disconnect = crate_codec::Disconnect {
-        reason_code: disconnect_code(reason),
-    };
-    V5.write(
-        crate_codec::Packet::Disconnect(disconnect, Some(properties)),
-        out,
-    )
-    .expect("a few bytes");
-}
-
-fn disconnect_code(reason: u8) -> D {
-    match reason {
-        0x81 => D::MalformedPacket,
-        0x82 => D::ProtocolError,
-        0x83 => D::ImplementationSpecificError,
-        0x87 => D::NotAuthorized,
-        0x89 => D::ServerBusy,
-        0x8b => D::ServerShuttingDown,
-        0x8d => D::KeepAliveTimeout,
-        0x8e => D::SessionTakenOver,
-        0x8f => D::TopicFilterInvalid,
-        0x90 => D::TopicNameInvalid,
-        0x93 => D::ReceiveMaximumExceeded,
-        0x94 => D::TopicAliasInvalid,
-        0x95 => D::PacketTooLarge,
-        0x97 => D::QuotaExceeded,
-        0x98 => D::AdministrativeAction,
-        _ => D::UnspecifiedError,
+    if version == Version::V5 {
+        out.put_slice(&[0xe0, 2, reason, 0]);
     }
 }

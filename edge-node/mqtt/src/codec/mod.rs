@@ -8,8 +8,8 @@
 //! - passwords are read as UTF-8 (they are binary), an empty user name as none;
 //! - a SUBSCRIBE's subscription identifier is counted one byte too long, so that properties behind
 //!   it are read as filters;
-//! - DISCONNECT with a reason but no property length is refused on reading, and gets a wrong
-//!   length on writing;
+//! - DISCONNECT with a reason but no property length is refused on reading, and written without
+//!   its reason;
 //! - acknowledgements with an id of 0, reserved flags, bytes behind the last field, properties
 //!   twice or past their list's end pass unseen;
 //! - v3.1.1 packets with properties panic on writing.

@@ -165,7 +165,9 @@ impl State {
             }
         }
         for session in state.sessions.values_mut() {
-            for entry in session.queue.entries.values_mut() {
+            // More than the window cannot have been sent.
+            let window = usize::from(config.inflight_max);
+            for entry in session.queue.entries.values_mut().take(window) {
                 entry.maybe_sent = true;
             }
         }
@@ -254,7 +256,7 @@ impl State {
             identifiers: row.identifiers,
             message: row.message,
             bytes,
-            maybe_sent: true,
+            maybe_sent: false,
             done: false,
             received: false,
         };

@@ -390,7 +390,9 @@ impl State {
             let Some(oldest) = session.queue.oldest() else {
                 break;
             };
-            session.queue.remove(oldest);
+            if session.queue.remove(oldest).is_some_and(|e| !e.done) && session.conn.is_some() {
+                session.dropped.push(oldest);
+            }
             gone.push(oldest);
         }
         self.stats.queued -= gone.len() as u64;

@@ -134,6 +134,10 @@ pub(crate) struct Session {
     pub conn: Option<ConnId>,
     pub expires_at_ms: Option<u64>,
     pub will_at_ms: Option<u64>,
+    /// The will is on its way to the log, or taken back; the op that says so is under way.
+    pub will_spent: bool,
+    /// Entries that a full queue dropped, for the connection's count of what is under way.
+    pub dropped: Vec<u64>,
     /// Queue entries below this were never in a checkpoint or are in it now.
     pub stored_seq: u64,
 }
@@ -152,6 +156,8 @@ impl Session {
             conn: None,
             expires_at_ms: None,
             will_at_ms: None,
+            will_spent: false,
+            dropped: Vec::new(),
             stored_seq: 0,
         }
     }

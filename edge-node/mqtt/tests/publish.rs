@@ -1,0 +1,473 @@
+//! QoS 0, 1 and 2 in both directions, over restarts.
+
+mod common;
+use common::*;
+use headwater_mqtt::{CloseReason, Config, Refusal};
+
+fn kinds(frames: &[Frame]) -> Vec<u8> {
+    frames.iter().map(Frame::kind).collect()
+}
+
+#[test]
+fn qos_0_is_served_at_once_and_recorded() {
+    let mut w = World::new();
+    let (a, _) = w.connect(v3("a", true));
+    let (b, _) = w.connect(v3("b", true));
+    w.send(b, &subscribe(1, &[("t/+", 2)], None));
+    assert_eq!(w.read(b)[0].body, [0, 1, 2]);
+    w.sync = false;
+    w.send(a, &publish("t/1", "x", 0, 0).bytes());
+    assert_eq!(payloads(&w.read(b), false), ["x"]);
+    assert_eq!(w.records(), Vec::<String>::new());
+    w.fsync_all();
+    assert_eq!(w.records(), ["x"]);
+    assert_eq!(w.read(b), []);
+}
+
+#[test]
+fn puback_and_delivery_wait_for_durable() {
+    let mut w = World::new();
+    let (a, _) = w.connect(v3("a", true));
+    let (b, _) = w.connect(v5("b", true, 0));
+    w.send(b, &subscribe(1, &[("#", 1)], Some(&[])));
+    w.read(b);
+    w.sync = false;
+    w.send(a, &publish("t", "1", 1, 7).bytes());
+    w.send(a, &publish("t", "2", 2, 8).bytes());
+    assert_eq!((w.read(a), w.read(b)), (vec![], vec![]));
+    w.fsync(1);
+    assert_eq!(
+        w.read(a),
+        [Frame {
+            first: 0x40,
+            body: vec![0, 7]
+        }]
+    );
+    let got = w.read(b);
+    assert_eq!(payloads(&got, true), ["1"]);
+    assert_eq!(got[0].publish(true).qos, 1);
+    w.fsync(1);
+    assert_eq!(
+        w.read(a),
+        [Frame {
+            first: 0x50,
+            body: vec![0, 8]
+        }]
+    );
+    let got = w.read(b)[0].publish(true);
+    assert_eq!((got.qos, got.dup, got.payload), (1, false, b"2".to_vec()));
+}
+
+#[test]
+fn a_qos_2_publish_is_recorded_once_before_and_after_reconnect_and_restart() {
+    let mut w = World::new();
+    let (a, _) = w.connect(v3("a", false));
+    w.sync = false;
+    w.send(a, &publish("t", "once", 2, 5).bytes());
+    w.send(a, &publish("t", "once", 2, 5).dup().bytes());
+    assert_eq!(w.read(a), []);
+    w.fsync_all();
+    assert_eq!(kinds(&w.read(a)), [5], "one PUBREC for both");
+    w.send(a, &publish("t", "once", 2, 5).dup().bytes());
+    assert_eq!(kinds(&w.read(a)), [5]);
+    w.hang_up(a);
+    w.sync = true;
+    let (a, present) = w.connect(v3("a", false));
+    assert!(present);
+    w.send(a, &publish("t", "once", 2, 5).dup().bytes());
+    assert_eq!(kinds(&w.read(a)), [5]);
+    w.crash();
+    let (a, present) = w.connect(v3("a", false));
+    assert!(present);
+    w.send(a, &publish("t", "once", 2, 5).dup().bytes());
+    assert_eq!(kinds(&w.read(a)), [5]);
+    assert_eq!(w.records(), ["once"]);
+    w.send(a, &pubrel(5));
+    assert_eq!(kinds(&w.read(a)), [7]);
+    w.send(a, &publish("t", "twice", 2, 5).bytes());
+    assert_eq!(w.records(), ["once", "twice"]);
+}
+
+#[test]
+fn a_publish_resent_on_a_new_connection_while_under_way_is_recorded_once_and_answered_there() {
+    let mut w = World::new();
+    let (a, _) = w.connect(v3("a", false));
+    w.sync = false;
+    w.send(a, &publish("t", "x", 2, 5).bytes());
+    let b = w.open();
+    w.send(b, &v3("a", false).bytes());
+    assert_eq!(w.closed.get(&a), Some(&CloseReason::TakenOver));
+    w.send(b, &publish("t", "x", 2, 5).dup().bytes());
+    w.fsync_all();
+    assert_eq!(kinds(&w.read(b)), [2, 5]);
+    assert_eq!(w.records(), ["x"]);
+}
+
+#[test]
+fn pubcomp_waits_until_the_release_is_durable() {
+    let mut w = World::new();
+    let (a, _) = w.connect(v3("a", false));
+    w.send(a, &publish("t", "x", 2, 5).bytes());
+    w.read(a);
+    w.sync = false;
+    w.send(a, &pubrel(5));
+    assert_eq!(
+        w.read(a),
+        [],
+        "a crash now would swallow the next message with this id"
+    );
+    w.fsync_all();
+    assert_eq!(kinds(&w.read(a)), [7]);
+    w.crash();
+    w.sync = true;
+    let (a, _) = w.connect(v3("a", false));
+    w.send(a, &publish("t", "y", 2, 5).bytes());
+    assert_eq!(w.records(), ["x", "y"]);
+}
+
+#[test]
+fn a_subscriber_gets_a_qos_2_message_once_whatever_is_lost() {
+    for crash in [false, true] {
+        for stop_at in 0..4 {
+            let mut w = World::new();
+            let (b, _) = w.connect(v5("b", false, 1000));
+            w.send(b, &subscribe(1, &[("t", 2)], Some(&[])));
+            let (a, _) = w.connect(v3("a", true));
+            w.send(a, &publish("t", "m", 2, 1).bytes());
+            // The client's side: ids it has received and not released, and what it handed on.
+            let (mut known, mut handed) = (std::collections::BTreeSet::new(), Vec::new());
+            let mut conn = b;
+            let mut cut = false;
+            for step in 0..12 {
+                for frame in w.read(conn) {
+                    match frame.kind() {
+                        3 => {
+                            let p = frame.publish(true);
+                            assert_eq!(p.dup, step > 0 && cut);
+                            if known.insert(p.id) {
+                                handed.push(String::from_utf8(p.payload).unwrap());
+                            }
+                            if !(stop_at == 0 && !cut) {
+                                w.send(conn, &pubrec(p.id));
+                            }
+                        }
+                        6 => {
+                            known.remove(&frame.id());
+                            if !(stop_at == 2 && !cut) {
+                                w.send(conn, &pubcomp(frame.id()));
+                            }
+                        }
+                        _ => {}
+                    }
+                }
+                if step == stop_at && !cut {
+                    cut = true;
+                    if crash {
+                        w.crash()
+                    } else {
+                        w.hang_up(conn)
+                    }
+                    let (again, present) = w.connect(v5("b", false, 1000));
+                    assert!(present);
+                    conn = again;
+                }
+            }
+            assert_eq!(handed, ["m"], "crash {crash}, stopped at {stop_at}");
+            assert_eq!(w.broker.stats().queued, 0);
+        }
+    }
+}
+
+#[test]
+fn pubrel_to_a_subscriber_waits_until_its_pubrec_is_durable() {
+    let mut w = World::new();
+    let (b, _) = w.connect(v3("b", false));
+    w.send(b, &subscribe(1, &[("t", 2)], None));
+    let (a, _) = w.connect(v3("a", true));
+    w.send(a, &publish("t", "m", 2, 1).bytes());
+    let id = w.read(b).last().unwrap().publish(false).id;
+    w.sync = false;
+    w.send(b, &pubrec(id));
+    assert_eq!(w.read(b), []);
+    w.fsync_all();
+    assert_eq!(
+        w.read(b),
+        [Frame {
+            first: 0x62,
+            body: id.to_be_bytes().to_vec()
+        }]
+    );
+}
+
+#[test]
+fn pubacks_out_of_order_free_the_window() {
+    let config = Config {
+        inflight_max: 3,
+        ..Config::default()
+    };
+    let mut w = World::with(config);
+    let (b, _) = w.connect(v5("b", true, 0).property(&[33, 0, 2]));
+    w.send(b, &subscribe(1, &[("t", 1)], Some(&[])));
+    let (a, _) = w.connect(v3("a", true));
+    for n in 0..5u16 {
+        w.send(a, &publish("t", &n.to_string(), 1, n + 1).bytes());
+    }
+    let got = w.read(b);
+    assert_eq!(
+        payloads(&got, true),
+        ["0", "1"],
+        "the client's receive maximum"
+    );
+    w.send(b, &puback(got[2].publish(true).id));
+    let got2 = w.read(b);
+    assert_eq!(payloads(&got2, true), ["2"]);
+    w.send(
+        b,
+        &[
+            puback(got[1].publish(true).id),
+            puback(got2[0].publish(true).id),
+        ]
+        .concat(),
+    );
+    assert_eq!(payloads(&w.read(b), true), ["3", "4"]);
+}
+
+#[test]
+fn a_full_disk_is_refused_on_v5_and_held_without_ack_on_v3() {
+    let mut w = World::new();
+    let (a, _) = w.connect(v5("a", true, 0));
+    let (b, _) = w.connect(v3("b", true));
+    w.refuse = Some(Refusal::QuotaExceeded);
+    w.send(a, &publish("t", "x", 1, 1).v5(&[]).bytes());
+    w.send(a, &publish("t", "x", 2, 2).v5(&[]).bytes());
+    let got = w.read(a);
+    assert_eq!(
+        got[0],
+        Frame {
+            first: 0x40,
+            body: vec![0, 1, 0x97]
+        }
+    );
+    assert_eq!(
+        got[1],
+        Frame {
+            first: 0x50,
+            body: vec![0, 2, 0x97]
+        }
+    );
+    w.send(b, &publish("t", "v3", 1, 1).bytes());
+    w.send(b, &publish("t", "v3b", 2, 2).bytes());
+    assert_eq!(w.read(b), []);
+    assert!(w.paused.contains(&b) && !w.closed.contains_key(&b));
+    w.later(5_000);
+    assert_eq!(w.read(b), []);
+    w.refuse = None;
+    w.later(2_000);
+    assert_eq!(
+        kinds(&w.read(b)),
+        [4, 5],
+        "acknowledged by itself once there is room"
+    );
+    assert!(!w.paused.contains(&b));
+    assert_eq!(w.records(), ["v3", "v3b"]);
+    // The refused QoS 2 id is free: the same id is a new message.
+    w.send(a, &publish("t", "y", 2, 2).v5(&[]).bytes());
+    assert_eq!(w.records().last().unwrap(), "y");
+}
+
+#[test]
+fn more_than_receive_maximum_closes_a_v5_client_and_pauses_none_below() {
+    let mut w = World::with(Config {
+        receive_maximum: 2,
+        ..Config::default()
+    });
+    let (a, _) = w.connect(v5("a", true, 0));
+    w.sync = false;
+    w.send(a, &publish("t", "1", 1, 1).v5(&[]).bytes());
+    w.send(a, &publish("t", "2", 2, 2).v5(&[]).bytes());
+    assert!(w.closed.is_empty());
+    w.send(a, &publish("t", "3", 1, 3).v5(&[]).bytes());
+    let last = w.read(a).pop().unwrap();
+    assert_eq!((last.kind(), last.body[0]), (14, 0x93));
+}
+
+#[test]
+fn delivered_qos_is_the_minimum_and_overlapping_filters_deliver_once_with_all_identifiers() {
+    let mut w = World::new();
+    let (b, _) = w.connect(v5("b", true, 0));
+    w.send(b, &subscribe(1, &[("t/#", 0)], Some(&[11, 7])));
+    w.send(b, &subscribe(2, &[("t/+", 1)], Some(&[11, 0x80, 1])));
+    w.read(b);
+    let (a, _) = w.connect(v3("a", true));
+    w.send(a, &publish("t/x", "m", 2, 1).bytes());
+    let got = w.read(b);
+    assert_eq!(got.len(), 1);
+    let p = got[0].publish(true);
+    assert_eq!((p.qos, p.properties), (1, Some(vec![11, 7, 11, 0x80, 1])));
+}
+
+#[test]
+fn properties_pass_in_order_to_v5_and_are_stripped_for_v3() {
+    let mut w = World::new();
+    let (b, _) = w.connect(v5("b", true, 0));
+    w.send(b, &subscribe(1, &[("t", 0)], Some(&[])));
+    let (c, _) = w.connect(v3("c", true));
+    w.send(c, &subscribe(1, &[("t", 0)], None));
+    w.read(b);
+    w.read(c);
+    let (a, _) = w.connect(v5("a", true, 0));
+    let properties = [
+        vec![1, 1, 2, 0, 0, 0, 60],
+        [vec![3], field("text")].concat(),
+        [vec![8], field("re/ply")].concat(),
+        [vec![9], field([0xff, 0])].concat(),
+        user("k", "1"),
+        user("k", "2"),
+        user("a", ""),
+    ]
+    .concat();
+    w.send(a, &publish("t", "m", 0, 0).v5(&properties).bytes());
+    let got = w.read(b)[0].publish(true).properties.unwrap();
+    let expected = [
+        vec![2, 0, 0, 0, 60, 1, 1],
+        [vec![3], field("text")].concat(),
+        [vec![8], field("re/ply")].concat(),
+        [vec![9], field([0xff, 0])].concat(),
+        user("k", "1"),
+        user("k", "2"),
+        user("a", ""),
+    ];
+    assert_eq!(got, expected.concat());
+    assert_eq!(payloads(&w.read(c), false), ["m"]);
+    let record = w.journal.last().unwrap().publish.clone().unwrap();
+    assert_eq!(record.properties.unwrap().user.len(), 3);
+    assert_eq!(&*record.client_id, "a");
+}
+
+#[test]
+fn message_expiry_counts_down_and_drops() {
+    let mut w = World::new();
+    let (b, _) = w.connect(v5("b", false, 10_000));
+    w.send(b, &subscribe(1, &[("t", 1)], Some(&[])));
+    w.hang_up(b);
+    let (a, _) = w.connect(v5("a", true, 0));
+    w.send(
+        a,
+        &publish("t", "long", 1, 1).v5(&[2, 0, 0, 0, 100]).bytes(),
+    );
+    w.send(
+        a,
+        &publish("t", "short", 1, 2).v5(&[2, 0, 0, 0, 10]).bytes(),
+    );
+    w.later(40_000);
+    w.crash();
+    let (b, present) = w.connect(v5("b", false, 10_000));
+    assert!(present);
+    let got = w.read(b);
+    assert_eq!(payloads(&got, true)[0], "long");
+    assert_eq!(got[0].publish(true).properties, Some(vec![2, 0, 0, 0, 60]));
+}
+
+#[test]
+fn a_topic_alias_belongs_to_its_connection() {
+    let mut w = World::new();
+    let (a, _) = w.connect(v5("a", true, 0));
+    w.send(a, &publish("t", "1", 0, 0).v5(&[35, 0, 3]).bytes());
+    w.send(a, &publish("", "2", 0, 0).v5(&[35, 0, 3]).bytes());
+    w.send(a, &publish("u", "3", 0, 0).v5(&[35, 0, 3]).bytes());
+    w.send(a, &publish("", "4", 0, 0).v5(&[35, 0, 3]).bytes());
+    let topics: Vec<_> = w
+        .journal
+        .iter()
+        .map(|r| r.publish.clone().unwrap().topic)
+        .collect();
+    assert_eq!(
+        topics.iter().map(|t| &**t).collect::<Vec<_>>(),
+        ["t", "t", "u", "u"]
+    );
+    w.send(a, &publish("", "5", 0, 0).v5(&[35, 0, 4]).bytes());
+    assert!(w.closed.contains_key(&a));
+    let (b, _) = w.connect(v5("b", true, 0));
+    w.send(b, &publish("x", "6", 0, 0).v5(&[35, 0xff, 0]).bytes());
+    assert_eq!(w.read(b).pop().unwrap().body[0], 0x94);
+}
+
+#[test]
+fn a_stalled_subscriber_costs_a_bounded_queue_and_loses_the_oldest_qos_0() {
+    let config = Config {
+        queue_messages_max: 10,
+        ..Config::default()
+    };
+    let mut w = World::with(config);
+    let (b, _) = w.connect(v3("b", true));
+    w.send(b, &subscribe(1, &[("t", 0)], None));
+    w.read(b);
+    w.stalled.insert(b);
+    let (a, _) = w.connect(v3("a", true));
+    let big = "x".repeat(100_000);
+    for n in 0..40 {
+        w.send(a, &publish("t", &format!("{n} {big}"), 0, 0).bytes());
+    }
+    let first = payloads(&w.read(b), false).len();
+    w.drain(b);
+    let rest = payloads(&w.read(b), false);
+    assert_eq!((first, rest.len()), (3, 10));
+    assert!(rest[9].starts_with("39 "));
+    assert_eq!(w.broker.stats().dropped_qos0, 27);
+}
+
+#[test]
+fn a_full_session_queue_drops_the_oldest_and_the_window_goes_on() {
+    let config = Config {
+        queue_messages_max: 4,
+        inflight_max: 2,
+        ..Config::default()
+    };
+    let mut w = World::with(config);
+    for durable in [true, false] {
+        let (b, _) = w.connect(v3("b", !durable));
+        w.send(b, &subscribe(1, &[("t", 1)], None));
+        w.read(b);
+        let (a, _) = w.connect(v3("a", true));
+        for n in 0..10u16 {
+            w.send(a, &publish("t", &n.to_string(), 1, n + 1).bytes());
+        }
+        let mut got = Vec::new();
+        loop {
+            let frames = w.read(b);
+            if frames.is_empty() {
+                break;
+            }
+            for f in frames {
+                got.push(String::from_utf8(f.publish(false).payload).unwrap());
+                w.send(b, &puback(f.publish(false).id));
+            }
+        }
+        assert_eq!(
+            got[got.len() - 2..],
+            ["8", "9"],
+            "durable {durable}: {got:?}"
+        );
+        assert_eq!(w.broker.stats().queued, 0);
+    }
+    assert!(w.broker.stats().dropped_queued > 0);
+}
+
+#[test]
+fn acks_queue_without_bound_for_nobody() {
+    let mut w = World::new();
+    let (a, _) = w.connect(v3("a", true));
+    w.stalled.insert(a);
+    for _ in 0..300 {
+        w.send(a, &PING.repeat(1000));
+    }
+    assert!(w.paused.contains(&a));
+    assert!(w.out[&a].len() <= 256 << 10);
+    w.drain(a);
+    assert!(!w.paused.contains(&a));
+    assert_eq!(
+        w.out[&a].len(),
+        600_000 + 0,
+        "everything is answered in the end"
+    );
+}
