@@ -17,15 +17,8 @@ pub struct Source<'a> {
 
 /// The Java client, `members` of one group.
 pub fn java(source: Source, members: usize) -> Result<Vec<Consumed>, String> {
-    let classes = format!("{0}/classes:{0}/jars/*", source.out.display());
-    let mut command = Command::new("java");
-    command.args([
-        "-Xmx256m",
-        "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
-        "-cp",
-        &classes,
-        "Consume",
-    ]);
+    let mut command = crate::java(source.out);
+    command.arg("Consume");
     read(command, source, members, "java")
 }
 

@@ -2,7 +2,6 @@
 //! read: every batch must call itself valid and no line may speak of a mismatch.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 /// Checks every segment and index below `dir`; returns how many segments and batches were read.
 pub fn check(out: &Path, dir: &Path) -> Result<(usize, usize), String> {
@@ -28,13 +27,7 @@ pub fn check(out: &Path, dir: &Path) -> Result<(usize, usize), String> {
 }
 
 fn dump(out: &Path, file: &Path, mode: &str) -> Result<usize, String> {
-    let output = Command::new("java")
-        .args([
-            "-Xmx256m",
-            "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
-            "-cp",
-            &format!("{}/jars/*", out.display()),
-        ])
+    let output = crate::java(out)
         .args(["kafka.tools.DumpLogSegments", mode, "--files"])
         .arg(file)
         .output()

@@ -4,11 +4,14 @@
 
 mod consume;
 mod dump;
+mod produce;
 mod publish;
 mod rows;
 mod table;
 
-use std::path::PathBuf;
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use clap::Parser;
@@ -16,6 +19,7 @@ use e2e::kafka::Consumer;
 use e2e::nodes::{Cloud, Edge};
 
 use crate::consume::Source;
+use crate::rows::Published;
 
 /// Publishes with every MQTT client, reads with every Kafka client, and compares.
 #[derive(Parser)]
@@ -25,12 +29,46 @@ struct Arguments {
     out: PathBuf,
 }
 
-fn main() -> Result<(), String> {
+fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    let mut checks = Checks::default();
+    if let Err(problem) = run(&arguments, &mut checks) {
+        checks.failed += 1;
+        eprintln!("interop: {problem}");
+    }
+    println!("\n{} passed, {} failed", checks.passed, checks.failed);
+    if checks.failed > 0 {
+        ExitCode::FAILURE
+    } else {
+        ExitCode::SUCCESS
+    }
+}
+
+/// What has been shown so far. A check that fails ends the run, since later ones build on it.
+#[derive(Default)]
+struct Checks {
+    passed: usize,
+    failed: usize,
+}
+
+impl Checks {
+    fn that<T>(&mut self, what: &str, outcome: Result<T, String>) -> Result<T, String> {
+        let value = outcome.map_err(|problem| format!("{what}: {problem}"))?;
+        println!("ok {what}");
+        self.passed += 1;
+        Ok(value)
+    }
+}
+
+fn run(arguments: &Arguments, checks: &mut Checks) -> Result<(), String> {
     let out = arguments
         .out
         .canonicalize()
         .map_err(|error| format!("{}: {error}", arguments.out.display()))?;
+    checks.that(
+        "Kafka's classes read the golden batches",
+        produce::golden(&out),
+    )?;
     let scratch = tempfile::tempdir().map_err(|error| error.to_string())?;
     let cloud = Cloud::new(&scratch.path().join("cloud"));
     let cloud_process = cloud.start();
@@ -39,64 +77,140 @@ fn main() -> Result<(), String> {
         Some(cloud.add_edge("interop", cloud.uplink)),
     );
     let edge_process = edge.start();
-    println!("== MQTT clients publish");
+
     let started_ms = wall_clock_ms();
-    let mut published = Vec::new();
-    for version in ["3.1.1", "5"] {
-        published.extend(publish::paho(&out, edge.mqtt, version)?);
-    }
-    for version in ["311", "5"] {
-        published.extend(publish::mosquitto(edge.mqtt, version)?);
-    }
-    published.extend(publish::rumqttc(edge.mqtt)?);
-    println!("   {} messages acknowledged", published.len());
+    let published = publish_all(&out, &edge, checks)?;
     let ended_ms = wall_clock_ms() + 1000;
-    wait_mirrored(&cloud, published.len())?;
+    checks.that(
+        "everything acknowledged is mirrored",
+        wait_mirrored(&cloud, published.len()),
+    )?;
+    consume_all(&out, &cloud, &published, started_ms..=ended_ms, checks)?;
+    checks.that(
+        "mosquitto_sub gets what mosquitto_pub sends",
+        publish::mosquitto_sub_receives(edge.mqtt),
+    )?;
+    produce_all(&out, &cloud, checks)?;
+    let groups = [
+        "interop-java-1",
+        "interop-confluent-3",
+        "interop-kafka-python-1",
+    ];
+    checks.that(
+        "the Java admin client",
+        produce::administer(&out, cloud.kafka, &groups),
+    )?;
+    checks.that(
+        "the table of exercised APIs",
+        table::write(&out, cloud.admin),
+    )?;
 
-    println!("== Kafka clients read");
-    let source = Source {
-        out: &out,
-        kafka: cloud.kafka,
-        topic: "mqtt",
-        records: published.len(),
-    };
-    let first = consume::kcat(source)?;
-    rows::compare(&published, &first, started_ms, ended_ms)
-        .map_err(|error| format!("kcat: {error}"))?;
-    for members in [1, 3] {
-        for (name, read) in [
-            (
-                "confluent-kafka",
-                consume::python(source, "confluent", members)?,
-            ),
-            (
-                "kafka-python",
-                consume::python(source, "kafka-python", members)?,
-            ),
-            ("java", consume::java(source, members)?),
-        ] {
-            rows::compare(&published, &read, started_ms, ended_ms)
-                .map_err(|error| format!("{name}: {error}"))?;
-            rows::same(&first, &read)
-                .map_err(|error| format!("kcat and {name} differ: {error}"))?;
-        }
-    }
-    println!("== MQTT clients subscribe");
-    publish::mosquitto_sub_receives(edge.mqtt)?;
-
-    println!("== Kafka's DumpLogSegments");
-    table::write(&out, cloud.admin)?;
     edge_process.stop();
     cloud_process.stop();
     for (name, dir) in [
         ("edge", edge.dir.join("data")),
         ("cloud", cloud.dir.join("data")),
     ] {
-        let (segments, batches) = dump::check(&out, &dir)?;
-        println!("   {name}: {segments} segments, {batches} batches, all valid");
+        let (segments, batches) = checks.that(
+            &format!("DumpLogSegments reads the {name}'s directory"),
+            dump::check(&out, &dir),
+        )?;
+        println!("   {segments} segments, {batches} batches, all valid");
     }
-    println!("\n12 passed, 0 failed");
     Ok(())
+}
+
+fn publish_all(out: &Path, edge: &Edge, checks: &mut Checks) -> Result<Vec<Published>, String> {
+    let mut published = Vec::new();
+    for version in ["3.1.1", "5"] {
+        published.extend(checks.that(
+            &format!("paho-mqtt {version} publishes"),
+            publish::paho(out, edge.mqtt, version),
+        )?);
+    }
+    for version in ["311", "5"] {
+        published.extend(checks.that(
+            &format!("mosquitto_pub -V {version} publishes"),
+            publish::mosquitto(edge.mqtt, version),
+        )?);
+    }
+    published.extend(checks.that("rumqttc publishes", publish::rumqttc(edge.mqtt))?);
+    println!("   {} messages acknowledged", published.len());
+    Ok(published)
+}
+
+fn consume_all(
+    out: &Path,
+    cloud: &Cloud,
+    published: &[Published],
+    span_ms: RangeInclusive<i64>,
+    checks: &mut Checks,
+) -> Result<(), String> {
+    let source = Source {
+        out,
+        kafka: cloud.kafka,
+        topic: "mqtt",
+        records: published.len(),
+    };
+    let first = consume::kcat(source)?;
+    checks.that(
+        "kcat reads what was published",
+        rows::compare(published, &first, &span_ms),
+    )?;
+    for members in [1, 3] {
+        for name in ["confluent", "kafka-python", "java"] {
+            let read = match name {
+                "java" => consume::java(source, members),
+                library => consume::python(source, library, members),
+            }?;
+            let same =
+                rows::compare(published, &read, &span_ms).and_then(|()| rows::same(&first, &read));
+            checks.that(
+                &format!("{name}, {members} in a group, reads the same"),
+                same,
+            )?;
+        }
+    }
+    Ok(())
+}
+
+fn produce_all(out: &Path, cloud: &Cloud, checks: &mut Checks) -> Result<(), String> {
+    let topic = "produced";
+    let mut produced = checks.that("java produces", produce::java(out, cloud.kafka, topic))?;
+    for library in ["confluent", "kafka-python"] {
+        produced.extend(checks.that(
+            &format!("{library} produces"),
+            produce::python(out, cloud.kafka, library, topic),
+        )?);
+    }
+    let source = Source {
+        out,
+        kafka: cloud.kafka,
+        topic,
+        records: produced.len(),
+    };
+    checks.that(
+        "kcat reads what was produced",
+        produce::compare(&produced, &consume::kcat(source)?),
+    )?;
+    let java = consume::java(source, 1)?;
+    checks.that(
+        "java reads what was produced",
+        produce::compare(&produced, &java),
+    )
+}
+
+/// Java with the clients and our programs on its class path.
+fn java(out: &Path) -> Command {
+    let classes = format!("{0}/classes:{0}/jars/*", out.display());
+    let mut command = Command::new("java");
+    command.args([
+        "-Xmx256m",
+        "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
+        "-cp",
+        &classes,
+    ]);
+    command
 }
 
 fn wait_mirrored(cloud: &Cloud, records: usize) -> Result<(), String> {

@@ -1,6 +1,7 @@
 //! What was published and what was read, as the clients report it: JSON lines with bytes in hex.
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 
 use serde::Deserialize;
 
@@ -44,8 +45,7 @@ pub fn hex(text: &str) -> String {
 pub fn compare(
     published: &[Published],
     consumed: &[Consumed],
-    started_ms: i64,
-    ended_ms: i64,
+    span_ms: &RangeInclusive<i64>,
 ) -> Result<(), String> {
     let mut wanted: BTreeMap<&str, Vec<(&str, Vec<_>)>> = BTreeMap::new();
     for message in published {
@@ -59,9 +59,9 @@ pub fn compare(
     in_order.sort_by_key(|record| (record.partition, record.offset));
     for record in in_order {
         let at = format!("record {}-{}", record.partition, record.offset);
-        if !(started_ms..=ended_ms).contains(&record.timestamp) {
+        if !span_ms.contains(&record.timestamp) {
             return Err(format!(
-                "{at}: timestamp {} outside {started_ms}..{ended_ms}",
+                "{at}: timestamp {} outside {span_ms:?}",
                 record.timestamp
             ));
         }
