@@ -107,7 +107,7 @@ impl PartitionLog {
             .map_err(LogError::io("append to", &path))?;
         let entries = active.indexes.append(meta);
         // An entry that found no room is left out: indexes are hints, and sparse ones are good.
-        let mut hint = |file: &mut IndexFile, entry: &[u8]| match file.append(entry) {
+        let hint = |file: &mut IndexFile, entry: &[u8]| match file.append(entry) {
             Err(error) if error.kind() != io::ErrorKind::StorageFull => Err(error),
             _ => Ok(()),
         };

@@ -19,8 +19,7 @@ mod recover;
 mod seek;
 mod shared;
 
-pub(crate) use log::{PartitionLog, Synced, list_segments};
+pub(crate) use log::{PartitionLog, Synced};
 pub use reader::{PartitionReader, ReadError};
-pub(crate) use recover::{Known, Opened, open};
-pub(crate) use seek::rebuild_indexes;
+pub(crate) use recover::{Known, open};
 pub(crate) use shared::Shared;

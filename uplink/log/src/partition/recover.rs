@@ -70,6 +70,20 @@ pub(crate) fn open(
     Ok(Opened { log, notes })
 }
 
+/// Writes again what was read back but is not known to be synced: after a failed sync the page
+/// cache calls such pages clean, and no later sync would write them (J4).
+fn rewrite(file: &dyn DiskFile, range: std::ops::Range<u64>) -> std::io::Result<()> {
+    const CHUNK_BYTES: u64 = 256 << 10;
+    let mut at = range.start;
+    while at < range.end {
+        let mut bytes = vec![0; CHUNK_BYTES.min(range.end - at) as usize];
+        file.read_exact_at(&mut bytes, at)?;
+        file.write_at(&bytes, at)?;
+        at += bytes.len() as u64;
+    }
+    Ok(())
+}
+
 /// Index files whose log is gone: a deletion was cut short.
 fn remove_orphans(shared: &Shared, segments: &[(Offset, u64)]) -> Result<(), LogError> {
     let dir = &shared.dir;
@@ -157,6 +171,7 @@ impl Tail {
             log.set_len(at).map_err(io("cut"))?;
             break;
         }
+        rewrite(log.as_ref(), trusted..resumed.builder.position()).map_err(io("rewrite"))?;
         let active = resumed.write(log, index, timeindex).map_err(io("index"))?;
         Ok(Tail { active, damaged })
     }
@@ -205,14 +220,8 @@ impl Resumed {
         timeindex: Arc<dyn DiskFile>,
     ) -> std::io::Result<Active> {
         let replace = |file: Arc<dyn DiskFile>, entries: Vec<u8>| {
-            let mut had = vec![0; entries.len()];
-            let same = file.len()? == entries.len() as u64
-                && file.read_at(&mut had, 0)? == had.len()
-                && had == entries;
-            if !same {
-                file.set_len(0)?;
-                file.write_at(&entries, 0)?;
-            }
+            file.set_len(0)?;
+            file.write_at(&entries, 0)?;
             std::io::Result::Ok(IndexFile {
                 file,
                 bytes: entries.len() as u64,

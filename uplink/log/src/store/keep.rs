@@ -17,6 +17,12 @@ impl Store {
             return Ok(());
         }
         let limit = self.usage().limit_bytes;
+        let (live, live_max) = (self.durable.live_bytes(), self.journal_live_max);
+        if live + bytes > live_max {
+            // The journal is full of what the next checkpoint lets go of.
+            self.checkpoint_wanted = true;
+            return Err(Refused::Full { used: live, limit: live_max });
+        }
         // Once in a segment, once in the journal, at most.
         let need = bytes.saturating_mul(2);
         if self.expected_bytes() + need > limit || self.disk_full {

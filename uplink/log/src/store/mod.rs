@@ -106,6 +106,8 @@ pub struct Store {
     stopped: bool,
     checkpoint_wanted: bool,
     live_bytes_then: u64,
+    /// Frames that only a checkpoint lets go of, at most, before entries are refused.
+    journal_live_max: u64,
 }
 
 /// A staged record.

@@ -19,8 +19,11 @@ use crate::error::LogError;
 use crate::pack::{PackConfig, Packer};
 use crate::partition::{self, Known};
 
-/// Journal files beyond those that two generations of checkpoints need.
+/// Journal files that entries may fill. Two generations of checkpoints need fewer.
 const JOURNAL_FILES_MAX: usize = 8;
+/// Journal files beyond that, for the store's own frames: each start takes a file, and a node that
+/// dies before its first checkpoint, again and again, must still start.
+const JOURNAL_FILES_SPARED: usize = 64;
 /// Smaller files than this do not hold a group with the largest frame: groups, and with them
 /// entries, are smaller too.
 const JOURNAL_FILE_FULL_BYTES: u64 = 2 << 20;
@@ -76,10 +79,14 @@ pub(super) fn open(
         journal.group_bytes_max = (cfg.journal_file_bytes / 4) as usize;
     }
     let files = usize::try_from(room / cfg.journal_file_bytes).unwrap_or(usize::MAX);
-    journal.files_max = files.clamp(4, JOURNAL_FILES_MAX);
+    let files = files.clamp(4, JOURNAL_FILES_MAX);
+    journal.files_max = files + JOURNAL_FILES_SPARED;
     journal.rules = cfg.rules;
+    let live_max = (files as u64 - 1) * cfg.journal_file_bytes;
     let (durable, recovered) = Durable::open(Arc::clone(&disk), checkpoints, journal)?;
-    let mut replay = Replay::new(Store::empty(disk, durable, cfg, &start), &recovered)?;
+    let mut store = Store::empty(disk, durable, cfg, &start);
+    store.journal_live_max = live_max;
+    let mut replay = Replay::new(store, &recovered);
     replay.load(recovered)?;
     replay.finish(&start)
 }
@@ -130,12 +137,13 @@ impl Store {
             stopped: false,
             checkpoint_wanted: false,
             live_bytes_then: 0,
+            journal_live_max: u64::MAX,
         }
     }
 }
 
 impl Replay {
-    fn new(store: Store, recovered: &durable::Recovered) -> Result<Replay, LogError> {
+    fn new(store: Store, recovered: &durable::Recovered) -> Replay {
         let mut replay = Replay {
             store,
             out: Recovered::default(),
@@ -152,7 +160,7 @@ impl Replay {
         if *report != durable::Report::default() {
             replay.out.notes.push(format!("journal: {report:?}"));
         }
-        Ok(replay)
+        replay
     }
 
     /// Everything that was stored, in the order it was.
@@ -548,7 +556,8 @@ impl Replay {
             partition.meta.prune();
             partition.publish();
         }
-        store.live_bytes_then = 0;
+        // What was replayed now need not be replayed again.
+        store.checkpoint_wanted = store.durable.live_bytes() >= store.cfg.journal_file_bytes;
         Ok((store, out))
     }
 
