@@ -3,12 +3,11 @@
 //! `<20 digits>.journal` is in use. `spare-<20 digits>.journal` is preallocated and empty, or was
 //! in use once: its old groups carry an old salt. `rot-<20 digits>.journal` is kept as evidence.
 
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::disk::{Disk, DiskFile, Open};
-use crate::error::LogError;
+use crate::error::{ErrorKind, LogError};
 
 /// How many spares are kept. One of them is for checkpoints and recovery alone: without it a full
 /// disk could never be emptied.
@@ -114,18 +113,25 @@ impl Spares {
         self.held.pop()
     }
 
-    /// Preallocates up to [`SPARES`]. `false` when there is no room for that.
+    /// Preallocates up to [`SPARES`], durably: a reserve that a power cut takes is none.
+    /// `false` when there is no room for that.
     pub fn fill(&mut self) -> Result<bool, LogError> {
-        while self.held.len() < SPARES {
+        let before = self.held.len();
+        let mut room = true;
+        while room && self.held.len() < SPARES {
             match self.preallocate(self.file_bytes) {
-                Ok(spare) => self.held.push(spare),
-                Err(LogError::Io { source, .. }) if source.kind() == io::ErrorKind::StorageFull => {
-                    return Ok(false);
+                Ok(spare) => {
+                    spare.file.sync_data().map_err(LogError::io("sync", &spare.path))?;
+                    self.held.push(spare);
                 }
+                Err(e) if e.kind() == ErrorKind::Full => room = false,
                 Err(e) => return Err(e),
             }
         }
-        Ok(true)
+        if self.held.len() > before {
+            self.disk.sync_dir(&self.dir).map_err(LogError::io("sync", &self.dir))?;
+        }
+        Ok(room)
     }
 
     /// A new file of `bytes`. Nothing is left behind when there is no room.

@@ -9,7 +9,7 @@ pub const FILE_MAGIC: [u8; 8] = *b"HWJRNL01";
 /// Starts a group.
 pub const GROUP_MAGIC: [u8; 4] = *b"HWGR";
 /// Fixed part of a file header; the owner's header bytes follow.
-pub const FILE_HEADER_BYTES: usize = 88;
+pub const FILE_HEADER_BYTES: usize = 96;
 /// A file header is written twice, each copy padded to a multiple of this.
 pub const BLOCK_BYTES: usize = 4096;
 /// Fixed part of a group; its body follows.
@@ -37,6 +37,8 @@ pub(crate) struct FileHeader {
     pub sequence: u64,
     /// Every earlier frame is durable in earlier files; theirs from here on are void.
     pub first: u64,
+    /// Frames below were durable when the file got its name: a copied tail included.
+    pub synced: u64,
     /// The checkpoints that count (J5), newest first.
     pub marks: [Mark; 2],
 }
@@ -58,7 +60,7 @@ pub(crate) fn encode_header(header: &FileHeader, owner: &[u8]) -> Vec<u8> {
     out.extend_from_slice(&FILE_MAGIC);
     out.extend_from_slice(&[0; 4]);
     out.extend_from_slice(&u32::try_from(owner.len()).expect("bounded").to_le_bytes());
-    for n in [header.salt, header.sequence, header.first] {
+    for n in [header.salt, header.sequence, header.first, header.synced] {
         out.extend_from_slice(&n.to_le_bytes());
     }
     for mark in &header.marks {
@@ -95,7 +97,8 @@ pub(crate) fn decode_header(bytes: &[u8]) -> Option<(FileHeader, Vec<u8>)> {
         salt: u64_at(fixed, 16),
         sequence: u64_at(fixed, 24),
         first: u64_at(fixed, 32),
-        marks: [mark(40), mark(64)],
+        synced: u64_at(fixed, 40),
+        marks: [mark(48), mark(72)],
     };
     Some((header, whole[FILE_HEADER_BYTES..].to_vec()))
 }

@@ -179,15 +179,18 @@ impl Reader {
 
 const MALFORMED: &str = "a group's frames do not add up";
 
+/// Walks from the group at `at`. A header on the way is followed only if its number is in turn.
 fn find_group(file: &LiveFile, mut at: u64, position: u64) -> Result<Group, LogError> {
+    let mut next = None;
     loop {
         let header = group_header(&*file.file, &file.path, at, file.salt)?
-            .filter(|h| h.first <= position)
+            .filter(|h| h.first <= position && next.is_none_or(|n| n == h.first))
             .ok_or_else(|| LogError::corrupt(&file.path, at, "the frame is lost"))?;
         if header.frames_range().contains(&position) {
             return read_group(&*file.file, &file.path, at, header);
         }
         at += header.total_bytes();
+        next = Some(header.frames_range().end);
     }
 }
 
@@ -246,7 +249,8 @@ impl Replay {
             let stretch = self.stretches.front_mut()?;
             let header = group_header(&*stretch.file, &stretch.path, stretch.at, stretch.salt);
             let header = match header {
-                Ok(Some(h)) if stretch.frames.contains(&h.first) => h,
+                // Its checksum is not known to be good: only the next number in turn is followed.
+                Ok(Some(h)) if !stretch.frames.is_empty() && h.first == stretch.frames.start => h,
                 Ok(_) => {
                     self.stretches.pop_front();
                     continue;
@@ -258,6 +262,7 @@ impl Replay {
             };
             let at = stretch.at;
             stretch.at += header.total_bytes();
+            stretch.frames.start = header.frames_range().end;
             if header.frames_range().end > self.from {
                 return Some(read_group(&*stretch.file, &stretch.path, at, header));
             }

@@ -35,10 +35,15 @@ struct Surveyed {
 }
 
 impl Surveyed {
-    /// Whether no group was ever written to it, as far as can be seen.
-    fn is_empty(&self) -> bool {
-        let s = &self.scanned;
-        self.header.is_some() && s.runs.is_empty() && s.torn.is_none() && s.error.is_none()
+    /// Where the next group would go, if nothing in the file speaks against `next` going there.
+    fn end_at(&self, next: u64) -> Option<u64> {
+        let (header, owner) = self.header.as_ref()?;
+        let clean = self.scanned.torn.is_none() && self.scanned.error.is_none() && !self.rotten;
+        let (end, at) = match self.scanned.runs.last() {
+            Some(run) => (run.frames.end, run.end_at),
+            None => (header.first, body_at(owner.len()) as u64),
+        };
+        (clean && end == next).then_some(at)
     }
 }
 
@@ -160,7 +165,7 @@ impl Survey {
         for f in &self.files {
             if let Some((h, _)) = &f.header {
                 let marks = h.marks.iter().map(|m| m.at).max().unwrap_or(0);
-                bound = bound.max(h.first).max(marks);
+                bound = bound.max(h.first).max(h.synced).max(marks);
             }
             bound = f
                 .scanned
@@ -182,7 +187,6 @@ impl Survey {
         marks: [Mark; 2],
     ) -> Result<(Journal, Replay, JournalReport), LogError> {
         let bound = self.bound(from);
-        let empty = self.files.last().is_some_and(Surveyed::is_empty);
         let end = self.choose_runs(from, bound);
         self.report.files = self.files.len();
         self.report.frames = self.runs().map(|r| r.frames.end - r.frames.start).sum();
@@ -196,7 +200,7 @@ impl Survey {
             disk,
             cfg,
             spares,
-            mut files,
+            files,
             report,
         } = self;
         let mut journal = Journal::new(disk, cfg, spares, end);
@@ -206,21 +210,16 @@ impl Survey {
         journal.sequence = files.last().map_or(0, |f| f.sequence);
         // A start that staged nothing costs no file; or a node that starts again and again on a
         // full disk would stop starting.
-        let first = files.last().and_then(|f| f.header.as_ref()).map(|(h, _)| h.first);
-        let reused = if empty && first == Some(end) { files.pop() } else { None };
-        let stays_in_place = !journal.cfg.rules.j4()
-            && files
-                .last()
-                .is_some_and(|f| f.header.is_some() && !f.scanned.runs.is_empty());
+        let clean = end == bound && report.cut.is_none();
+        let last_at = files.last().and_then(|f| f.end_at(end));
+        let stays_in_place = last_at.is_some() && (clean || !journal.cfg.rules.j4());
         let limit = if stays_in_place { end } else { tail_from };
         let mut stretches = stretches(&files, from, limit);
-        let gone = adopt(&journal, files, limit);
-        if let Some(last) = reused {
-            journal.reuse(last)?;
-        } else if stays_in_place {
-            journal.append_in_place()?;
+        let gone = adopt(&journal, files, limit, stays_in_place);
+        if let (true, Some(at)) = (stays_in_place, last_at) {
+            journal.append_in_place(at)?;
         } else {
-            journal.open_file(tail_from, tail, stops)?;
+            journal.open_file(tail_from, end, tail, stops)?;
             stretches.extend(journal.tail_stretch(end));
         }
         journal.let_go(gone)?;
@@ -318,11 +317,12 @@ impl Survey {
         for f in &self.files {
             for run in f.scanned.runs.iter().filter(|r| r.frames.end > from) {
                 let i = run.stops.partition_point(|s| s.0 <= from).max(1) - 1;
-                let mut at = run.stops[i].1;
+                let (mut next, mut at) = run.stops[i];
                 while let Some(header) = group_header(&*f.file, &f.path, at, run.salt)? {
-                    if header.first >= run.frames.end {
+                    if next >= run.frames.end || header.first != next {
                         break;
                     }
+                    next = header.frames_range().end;
                     if header.first >= from {
                         let mut group = stored_group(&*f.file, &f.path, at, &header)?;
                         group.resize(group_bytes(header.stored_bytes as usize), 0);
@@ -364,9 +364,10 @@ fn stretches(files: &[Surveyed], from: u64, limit: u64) -> Vec<Stretch> {
 }
 
 /// Moves files with frames below `limit` into the index; returns those without any.
-fn adopt(journal: &Journal, files: Vec<Surveyed>, limit: u64) -> Vec<LiveFile> {
+fn adopt(journal: &Journal, files: Vec<Surveyed>, limit: u64, keep_last: bool) -> Vec<LiveFile> {
     let mut gone = Vec::new();
     let mut index = lock(&journal.shared);
+    let last = files.last().map(|f| f.sequence).filter(|_| keep_last);
     for f in files {
         let mut stops: Vec<(u64, u64)> = Vec::new();
         for run in &f.scanned.runs {
@@ -391,7 +392,7 @@ fn adopt(journal: &Journal, files: Vec<Surveyed>, limit: u64) -> Vec<LiveFile> {
             stops,
             rotten,
         };
-        if live.stops.is_empty() {
+        if live.stops.is_empty() && last != Some(live.sequence) {
             gone.push(live);
         } else {
             index.files.push_back(live);
@@ -417,40 +418,12 @@ impl Journal {
         })
     }
 
-    /// Goes on in a file that holds nothing but its header.
-    fn reuse(&mut self, last: Surveyed) -> Result<(), LogError> {
-        let (header, owner) = last.header.expect("the caller saw its header");
-        let (path, file, salt) = (last.path, last.file, header.salt);
-        self.at = body_at(owner.len()) as u64;
-        self.len = file.len().map_err(LogError::io("measure", &path))?;
-        self.sealed =
-            self.len.saturating_sub(self.at) < group_bytes(self.cfg.group_bytes_max) as u64;
-        let (sequence, first, stops) = (header.sequence, header.first, Vec::new());
-        let live = LiveFile { sequence, first, path, file, salt, stops, rotten: false };
-        lock(&self.shared).files.push_back(live);
-        Ok(())
-    }
-
-    /// What recovery did before J4: believe the page cache and go on in the last file.
-    fn append_in_place(&mut self) -> Result<(), LogError> {
+    /// Goes on in the last file. Right only when all of it is known to be synced.
+    fn append_in_place(&mut self, at: u64) -> Result<(), LogError> {
         let last = lock(&self.shared).files.back().cloned();
-        let last = last.expect("the caller saw groups in it");
-        let mut at = last
-            .stops
-            .last()
-            .expect("a file without stops is not adopted")
-            .1;
-        while let Some(header) = group_header(&*last.file, &last.path, at, last.salt)? {
-            if header.first >= self.next {
-                break;
-            }
-            at += header.total_bytes();
-        }
+        let last = last.expect("the last file was kept");
         self.at = at;
-        self.len = last
-            .file
-            .len()
-            .map_err(LogError::io("measure", &last.path))?;
+        self.len = last.file.len().map_err(LogError::io("measure", &last.path))?;
         self.sealed = self.len.saturating_sub(at) < group_bytes(self.cfg.group_bytes_max) as u64;
         Ok(())
     }

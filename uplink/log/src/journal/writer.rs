@@ -197,7 +197,7 @@ impl Journal {
         let header = (self.pending_frames > 0).then(|| self.take_pending(&mut kit));
         let roll = match header {
             // `stage` saw to a spare; without one nothing would be left to do but stop.
-            Some(_) if self.sealed => Some(self.roll(self.written, 0).map_err(|e| self.poison(e))?),
+            Some(_) if self.sealed => Some(self.roll(self.written, self.written, 0).map_err(|e| self.poison(e))?),
             _ => None,
         };
         let mut in_flight = InFlight {
@@ -269,7 +269,7 @@ impl Journal {
     }
 
     /// A new file from a spare, and its header; nothing is written yet.
-    fn roll(&mut self, first: u64, groups_bytes: usize) -> Result<(LiveFile, Roll), LogError> {
+    fn roll(&mut self, first: u64, synced: u64, groups_bytes: usize) -> Result<(LiveFile, Roll), LogError> {
         let owner: &[u8] = if self.cfg.rules.j3() {
             &self.header
         } else {
@@ -281,6 +281,7 @@ impl Journal {
             salt,
             sequence: self.sequence,
             first,
+            synced,
             marks: self.marks,
         };
         let content = encode_header(&header, owner);
@@ -354,7 +355,7 @@ impl Journal {
         }
         if self.spares.count() < 2 && self.files() < self.cfg.files_max {
             // No room for a spare is said by `stage` when one is needed.
-            self.spares.fill()?;
+            self.spares.fill().map_err(|e| self.poison(e))?;
         }
         Ok(Position(self.durable))
     }
@@ -371,16 +372,18 @@ impl Journal {
         Ok(Position(self.durable))
     }
 
-    /// Starts a file with the current header and marks, and `groups` in it, here and now.
+    /// Starts a file with the current header and marks, and `groups` in it that end at `synced`,
+    /// here and now.
     /// On an error nothing has changed unless the journal is poisoned.
     pub(super) fn open_file(
         &mut self,
         first: u64,
+        synced: u64,
         groups: Vec<Vec<u8>>,
         stops: Vec<(u64, u64)>,
     ) -> Result<(), LogError> {
         let bytes = groups.iter().map(Vec::len).sum();
-        let (mut live, mut roll) = self.roll(first, bytes)?;
+        let (mut live, mut roll) = self.roll(first, synced, bytes)?;
         let body = roll.content.len() as u64;
         for mut group in groups {
             let header = GroupHeader::decode(&group).expect("made by this crate");
@@ -451,7 +454,7 @@ impl Journal {
         }
         self.header = header;
         self.marks = marks;
-        self.open_file(first, groups, stops)?;
+        self.open_file(first, number, groups, stops)?;
         self.next = number;
         self.written = number;
         self.durable = number;

@@ -122,7 +122,7 @@ fn j4_page_cache(rules: Rules) -> Result<(), String> {
 fn j4_what_recovery_gives_is_durable() {
     j4_page_cache(Rules::default()).unwrap();
     j4_page_cache(without(|r| r.j4 = false)).unwrap_err();
-    search(without(|r| r.j4 = false), 400).expect_err("random histories find it too");
+    search(without(|r| r.j4 = false), 3000).expect_err("random histories find it too");
 }
 
 /// The newest checkpoint rots at rest.
