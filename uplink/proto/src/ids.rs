@@ -141,6 +141,13 @@ impl fmt::Display for StreamKey {
     }
 }
 
+/// The last record that the cloud stored of a stream: what U1 compares.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct LastRecord {
+    pub offset: Offset,
+    pub digest: crate::Digest,
+}
+
 /// Where an incarnation came from when a log forked (U1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Parent {

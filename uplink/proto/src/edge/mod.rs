@@ -22,6 +22,7 @@ use stream::{Phase, Stream};
 use crate::bounds::{self, LANES_MAX, SILENT_MS};
 use crate::frame::{Decoder, Encoder, ToCloud};
 use crate::rng::Rng;
+use crate::rules::{self, Rule};
 use crate::{AlarmKind, Channel, EdgeName, Ms, StreamId};
 
 /// Bounds that a site may change.
@@ -176,7 +177,7 @@ impl EdgeSession {
     pub fn give_up_lost(&mut self, now: Ms, tp: &TopicPartition) {
         let Some(slot) = self.slot(tp) else { return };
         let stream = &mut self.streams[slot];
-        if stream.phase == Phase::Halted && stream.is_below_acked() {
+        if stream.phase == Phase::Halted && stream.went_back {
             stream.given_up = true;
             stream.phase = Phase::Live;
             self.settle(now, slot);
@@ -217,6 +218,13 @@ impl EdgeSession {
         self.in_flight
     }
 
+    /// For the status page: the stream sends nothing until the next connection or the operator, for
+    /// the reason that an alarm gave.
+    pub fn is_halted(&self, tp: &TopicPartition) -> bool {
+        self.slot(tp)
+            .is_some_and(|slot| self.streams[slot].phase == Phase::Halted)
+    }
+
     fn slot(&self, tp: &TopicPartition) -> Option<Slot> {
         if self.closed {
             None
@@ -226,7 +234,7 @@ impl EdgeSession {
     }
 
     fn silent_at(&self) -> Option<Ms> {
-        let waits = !self.awaiting.is_empty() && !self.closed;
+        let waits = !self.awaiting.is_empty() && !self.closed && rules::on(Rule::Resync);
         waits.then(|| self.last_heard.max(self.awaiting_since) + SILENT_MS)
     }
 

@@ -8,7 +8,8 @@ use crate::frame::{ToCloud, ToEdge};
 use crate::rules::{self, Rule};
 use crate::stream::Opened;
 use crate::{
-    AlarmKind, Attempt, Channel, Incarnation, Ms, Parent, QuarantineReason, RejectCode, StreamId,
+    AlarmKind, Attempt, Channel, Incarnation, LastRecord, Ms, Parent, QuarantineReason, RejectCode,
+    StreamId,
 };
 
 impl EdgeSession {
@@ -133,22 +134,21 @@ impl EdgeSession {
             self.alarm(slot, alarm);
         }
         let stream = &mut self.streams[slot];
-        stream.phase = Phase::Verifying {
-            next: opened.next,
-            digest: opened.digest,
-        };
-        let gone = opened.next <= stream.info.start || opened.next == stream.info.origin;
-        if opened.digest.is_none() || gone || !rules::on(Rule::DigestCheck) {
-            self.verified(slot);
+        let kept = |last: &LastRecord| last.offset >= stream.info.start;
+        match opened.last.filter(kept) {
+            Some(last) if rules::on(Rule::DigestCheck) => {
+                stream.phase = Phase::Verifying {
+                    next: opened.next,
+                    last,
+                };
+            }
+            _ => self.verified(slot, opened.next),
         }
     }
 
     /// The cloud's history is ours up to `next`: sending starts there.
-    pub(super) fn verified(&mut self, slot: Slot) {
+    pub(super) fn verified(&mut self, slot: Slot, next: Offset) {
         let stream = &mut self.streams[slot];
-        let Phase::Verifying { next, .. } = stream.phase else {
-            return;
-        };
         stream.phase = Phase::Live;
         (stream.cursor, stream.acked, stream.sent_max) = (next, next, next);
         let (tp, acked) = (stream.info.tp.clone(), stream.info.acked);
@@ -166,7 +166,7 @@ impl EdgeSession {
         }
     }
 
-    /// The record before `next` is another one: the image of a running machine (U1).
+    /// The last record stored is another one here: the image of a running machine (U1).
     pub(super) fn mismatched(&mut self, slot: Slot) {
         let reason = QuarantineReason::OtherDigest;
         let stream = self.streams[slot].id;

@@ -8,7 +8,7 @@ use super::{EdgeEffect, EdgeSession, LogGap, Slot};
 use crate::digest::digest_at;
 use crate::frame::ToCloud;
 use crate::rules::{self, Rule};
-use crate::{AlarmKind, Channel, Digest, GapReason, Ms};
+use crate::{AlarmKind, Channel, Digest, GapReason, LastRecord, Ms};
 
 /// How long a stream waits before it asks a log again that could not be read.
 const READ_RETRY_MS: Ms = 1_000;
@@ -22,12 +22,12 @@ impl EdgeSession {
             return;
         };
         match self.streams[slot].phase {
-            Phase::Verifying { next, digest } if from.0 == next.0 - 1 => {
-                self.compare(now, slot, from, digest, &batches);
+            Phase::Verifying { next, last } if from == last.offset => {
+                self.compare(now, slot, next, last, &batches);
             }
             Phase::Live if from == self.streams[slot].cursor => {
                 if batches.is_empty() {
-                    self.unreadable(now, slot);
+                    self.hole(now, slot, self.streams[slot].info.start);
                 }
                 for batch in batches {
                     if !self.send_batch(now, slot, batch) {
@@ -48,7 +48,7 @@ impl EdgeSession {
         let stream = &mut self.streams[slot];
         match stream.phase {
             // Nothing to compare with: the record is gone.
-            Phase::Verifying { .. } => self.verified(slot),
+            Phase::Verifying { next, .. } => self.verified(slot, next),
             Phase::Live if gap.from <= stream.cursor && stream.cursor < gap.to => {
                 let below_acked = stream.cursor < stream.info.acked && !stream.given_up;
                 if below_acked && rules::on(Rule::NoGapBelowAcked) {
@@ -113,26 +113,32 @@ impl EdgeSession {
         Some((slot, from))
     }
 
-    /// The log starts above the cursor: a GAP, unless the cloud had acknowledged what is missing.
+    /// The log starts above the cursor. What the cloud acknowledged makes no GAP (U4); of the rest the
+    /// log is asked, since it knows the reason.
     pub(super) fn check_log_start(&mut self, slot: Slot) {
+        if self.streams[slot].is_below_acked() && rules::on(Rule::NoGapBelowAcked) {
+            self.went_back(slot);
+        }
+    }
+
+    /// The log has nothing from the cursor to `to` and names no GAP. Below its start that is what was
+    /// acknowledged and deleted: only the budget and rot make GAPs, and those it names.
+    fn hole(&mut self, now: Ms, slot: Slot, to: Offset) {
         let stream = &self.streams[slot];
-        if stream.cursor >= stream.info.start || stream.cursor >= stream.info.end {
-            return;
+        let below_start = stream.cursor < to && stream.cursor < stream.info.start;
+        let to = to.min(stream.info.start);
+        match (below_start, stream.given_up) {
+            (false, _) => self.unreadable(now, slot),
+            (true, true) => self.send_gap(now, slot, to, GapReason::GivenUp),
+            (true, false) if rules::on(Rule::NoGapBelowAcked) => self.went_back(slot),
+            (true, false) => self.send_gap(now, slot, to, GapReason::Budget),
         }
-        if stream.is_below_acked() && rules::on(Rule::NoGapBelowAcked) {
-            return self.went_back(slot);
-        }
-        if stream.given_up && stream.cursor < stream.info.acked {
-            let to = stream.info.start.min(stream.info.acked);
-            let now = stream.last_progress;
-            self.send_gap(now, slot, to, GapReason::GivenUp);
-        }
-        // Above the acked cursor the log is asked: it knows the reason.
     }
 
     fn went_back(&mut self, slot: Slot) {
-        let stream = &self.streams[slot];
-        let (acked, next) = (stream.info.acked, stream.cursor);
+        let stream = &mut self.streams[slot];
+        stream.went_back = true;
+        let (acked, next) = (stream.info.acked.max(stream.info.start), stream.cursor);
         self.halt(slot, AlarmKind::CloudWentBack { acked, next });
     }
 
@@ -146,14 +152,7 @@ impl EdgeSession {
         }
     }
 
-    fn compare(
-        &mut self,
-        now: Ms,
-        slot: Slot,
-        offset: Offset,
-        want: Option<Digest>,
-        batches: &[Bytes],
-    ) {
+    fn compare(&mut self, now: Ms, slot: Slot, next: Offset, last: LastRecord, batches: &[Bytes]) {
         let limits = Limits::UPLINK;
         let batch = batches
             .first()
@@ -161,12 +160,12 @@ impl EdgeSession {
         let Some(batch) = batch.filter(|b| b.verify_crc().is_ok()) else {
             return self.unreadable(now, slot);
         };
-        if batch.base_offset() > offset {
-            return self.verified(slot); // the record was trimmed meanwhile
+        if batch.base_offset() > last.offset {
+            return self.verified(slot, next); // the record was trimmed meanwhile
         }
-        match digest_at(&batch, offset, &mut self.batch_decoder, &limits) {
+        match digest_at(&batch, last.offset, &mut self.batch_decoder, &limits) {
             None => self.unreadable(now, slot),
-            got if got == want => self.verified(slot),
+            got if got == Some(last.digest) => self.verified(slot, next),
             Some(_) => self.mismatched(slot),
         }
     }
@@ -187,14 +186,10 @@ impl EdgeSession {
             return true;
         }
         if batch.base_offset() > cursor {
-            // A hole that the log did not name. Below its start the budget dropped it.
-            let to = batch.base_offset();
-            let stream = &self.streams[slot];
-            if to > stream.info.start || cursor < stream.info.acked {
-                self.unreadable(now, slot);
+            self.hole(now, slot, batch.base_offset());
+            if self.streams[slot].cursor < batch.base_offset() {
                 return false;
             }
-            self.send_gap(now, slot, to, GapReason::Budget);
         }
         let base = batch.base_offset().max(cursor);
         let last = Offset(next.0 - 1);

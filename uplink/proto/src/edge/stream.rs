@@ -7,7 +7,7 @@ use headwater_batch::Offset;
 use super::StreamInfo;
 use crate::bounds::{LINEAGE_MAX, REANNOUNCE_MS_MAX, RESYNC_MS, SPANS_MAX};
 use crate::frame::Announce;
-use crate::{Attempt, BootSpan, BootStart, Digest, Ms, RejectCode, StreamId};
+use crate::{Attempt, BootSpan, BootStart, LastRecord, Ms, RejectCode, StreamId};
 
 /// The states of PROTOCOL.md's edge diagram.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,10 +18,10 @@ pub(super) enum Phase {
     Describing,
     /// Waits before Describing.
     Paused,
-    /// WELCOME came: the record before `next` is read and compared.
+    /// WELCOME came: the last record stored is read and compared.
     Verifying {
         next: Offset,
-        digest: Option<Digest>,
+        last: LastRecord,
     },
     Live,
     /// RETRY came: waits, then RESUME.
@@ -65,6 +65,8 @@ pub(super) struct Stream {
     pub(super) wait_until: Option<Ms>,
     /// Grows while the stream gets nowhere.
     pub(super) pause: Ms,
+    /// It halted because the cloud lost what the log no longer has.
+    pub(super) went_back: bool,
     /// The operator gave up what the cloud acknowledged and lost.
     pub(super) given_up: bool,
     /// The log could not be read at the cursor: said once.
@@ -93,6 +95,7 @@ impl Stream {
             last_progress: 0,
             wait_until: None,
             pause: PAUSE_MS_MIN,
+            went_back: false,
             given_up: false,
             unreadable: false,
             timer: None,
@@ -121,9 +124,7 @@ impl Stream {
             return None;
         }
         match self.phase {
-            Phase::Verifying { next, .. } if self.info.end >= next => {
-                Some(Offset(next.0 - 1).max(self.info.origin))
-            }
+            Phase::Verifying { last, .. } if self.info.end > last.offset => Some(last.offset),
             Phase::Live if self.cursor < self.info.end && self.in_flight_bytes < self.window => {
                 Some(self.cursor)
             }

@@ -17,7 +17,7 @@ pub enum ToCloud {
     Hello { edge: EdgeName, software: String },
     /// HELLO of one stream; again after RETRY(0), FENCED, or with a new `stream` after a fork.
     Announce(Announce),
-    /// The edge found another record before `next` than the cloud has: it sends nothing.
+    /// The edge has another record than the last one the cloud stored: it sends nothing.
     Quarantined {
         stream: StreamId,
         reason: QuarantineReason,

@@ -35,8 +35,8 @@ impl Plan {
         Plan {
             steps: 20 + rng.below(60) as u32,
             collide: kind < 3,
-            running_image: kind == 8,
-            cloud_back: kind == 9,
+            running_image: kind == 7,
+            cloud_back: kind >= 8,
         }
     }
 }

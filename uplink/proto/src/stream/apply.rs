@@ -9,7 +9,10 @@ use super::{
 };
 use crate::bounds::{INCARNATIONS_MAX, LIVE_MS, RETIRED_MAX};
 use crate::rules::{self, Rule};
-use crate::{AlarmKind, BootStart, Epoch, Incarnation, QuarantineReason, RefuseReason, RejectCode};
+use crate::{
+    AlarmKind, BootStart, Epoch, Incarnation, LastRecord, QuarantineReason, RefuseReason,
+    RejectCode,
+};
 
 pub(super) fn apply(
     streams: &mut EdgeStreams,
@@ -167,7 +170,7 @@ fn open_new(
         origin,
         next: origin,
         epoch: Epoch(0),
-        digest: None,
+        last: None,
         boots: Vec::new(),
         boots_complete: true,
         last_at_ms: session.at_ms,
@@ -208,7 +211,7 @@ fn welcome(
     StreamOutcome::Opened(Opened {
         epoch: state.epoch,
         next: state.next,
-        digest: state.digest,
+        last: state.last,
         forked: None,
         alarm,
     })
@@ -230,9 +233,12 @@ fn data(state: &mut StreamState, entry: &DataEntry) -> StreamOutcome {
             return StreamOutcome::OutOfOrder { next };
         }
     }
-    lineage::extend(state, &entry.lineage);
+    lineage::extend(state, entry.base, &entry.lineage);
     state.next = entry.next.max(next);
-    state.digest = Some(entry.digest);
+    state.last = Some(LastRecord {
+        offset: Offset(entry.next.0 - 1),
+        digest: entry.digest,
+    });
     state.last_at_ms = entry.at_ms;
     StreamOutcome::Append { next: state.next }
 }
@@ -252,9 +258,8 @@ fn gap(state: &mut StreamState, entry: &GapEntry) -> StreamOutcome {
         true => next,
         false => entry.from,
     };
-    lineage::extend(state, &entry.lineage);
+    lineage::extend(state, entry.from, &entry.lineage);
     state.next = entry.to;
-    state.digest = None;
     state.last_at_ms = entry.at_ms;
     let gap = GapRecord {
         from,

@@ -85,7 +85,14 @@ fn no_common(state: &StreamState, spans: &[BootSpan]) -> Verdict {
 }
 
 /// Adds the boots of stored or skipped records; keeps the last 8.
-pub(super) fn extend(state: &mut StreamState, lineage: &[BootStart]) {
+///
+/// Invariant: `boots_complete` holds only if the boot of every record since the origin is known. An
+/// edge forgets boots once they are verified; it may have to send from below them when the cloud
+/// went back.
+pub(super) fn extend(state: &mut StreamState, from: Offset, lineage: &[BootStart]) {
+    if lineage.first().is_none_or(|pair| pair.start > from) {
+        state.boots_complete = false;
+    }
     for pair in lineage {
         if state
             .boots

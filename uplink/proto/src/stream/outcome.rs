@@ -4,7 +4,7 @@ use headwater_batch::Offset;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    AlarmKind, Digest, Epoch, GapReason, Parent, QuarantineReason, RefuseReason, RejectCode,
+    AlarmKind, Epoch, GapReason, LastRecord, Parent, QuarantineReason, RefuseReason, RejectCode,
 };
 
 /// The answer to one entry. The state machine acts on `Append`, `Ledger` and `Opened::forked`; the
@@ -54,8 +54,8 @@ pub enum StreamOutcome {
 pub struct Opened {
     pub epoch: Epoch,
     pub next: Offset,
-    /// Digest of the record before `next`, if it was stored and not skipped by a GAP.
-    pub digest: Option<Digest>,
+    /// The last record stored, for the edge to compare with its own.
+    pub last: Option<LastRecord>,
     /// First session of a forked incarnation: the ledger names parent and fork.
     pub forked: Option<Parent>,
     pub alarm: Option<AlarmKind>,

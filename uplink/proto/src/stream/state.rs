@@ -4,7 +4,7 @@ use headwater_batch::Offset;
 use serde::{Deserialize, Serialize};
 
 use super::{StreamEntry, StreamOutcome};
-use crate::{BootStart, Digest, Epoch, Incarnation};
+use crate::{BootStart, Epoch, Incarnation, LastRecord};
 
 /// Dedup state of one incarnation of one edge partition. About 50 bytes as postcard with one boot.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -15,8 +15,8 @@ pub struct StreamState {
     /// The next offset it wants. Never falls.
     pub next: Offset,
     pub epoch: Epoch,
-    /// Of the record before `next`; none at the origin and after a GAP.
-    pub digest: Option<Digest>,
+    /// The last record stored; it lies before `next`, further when a GAP came after it.
+    pub last: Option<LastRecord>,
     /// The last 8, oldest first.
     pub boots: Vec<BootStart>,
     /// `boots` reaches back to `origin`: none was dropped.
