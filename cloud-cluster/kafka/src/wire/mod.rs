@@ -114,6 +114,12 @@ pub(crate) fn parse_header(mut frame: Bytes) -> Result<Incoming, WireError> {
     ))
 }
 
+/// Walks a request's body against its bytes, as is done before every decoding; gives the bytes
+/// that belong to the request. For tests and fuzzing.
+pub fn walk(api: ApiKey, version: i16, body: &[u8]) -> Result<usize, &'static str> {
+    schema::of(api).ok_or("not served")?.check(body, version)
+}
+
 impl Call {
     /// Decodes the request's body; its shape is walked first, so that no length is believed.
     pub(crate) fn decode<M: Decodable>(&self, mut body: Bytes) -> Result<M, WireError> {
