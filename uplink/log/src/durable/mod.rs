@@ -147,18 +147,25 @@ impl Durable {
         self.generation += 1;
         let base = (self.current.generation > 0).then_some(self.current.generation);
         let places = if self.rules.j5() {
-            let mark = self.store.commit(base, self.generation, at.0, &self.carried)?;
+            let mark = self
+                .store
+                .commit(base, self.generation, at.0, &self.carried)?;
             let marks = [mark, self.current];
             let places = self.journal.begin_file(next_header, marks, &copies)?;
             // Only now: a generation that no header confirms must not become a base, or the next
             // one would overwrite the one that counts.
             self.current = mark;
-            self.journal.trim(marks.iter().map(|m| m.at).min().unwrap_or(0))?;
+            self.journal
+                .trim(marks.iter().map(|m| m.at).min().unwrap_or(0))?;
             places
         } else {
-            let places = self.journal.begin_file(next_header, Default::default(), &copies)?;
+            let places = self
+                .journal
+                .begin_file(next_header, Default::default(), &copies)?;
             self.journal.trim(at.0)?;
-            self.current = self.store.commit(base, self.generation, at.0, &self.carried)?;
+            self.current = self
+                .store
+                .commit(base, self.generation, at.0, &self.carried)?;
             places
         };
         self.carried.clear();

@@ -121,7 +121,10 @@ impl Spares {
         while room && self.held.len() < SPARES {
             match self.preallocate(self.file_bytes) {
                 Ok(spare) => {
-                    spare.file.sync_data().map_err(LogError::io("sync", &spare.path))?;
+                    spare
+                        .file
+                        .sync_data()
+                        .map_err(LogError::io("sync", &spare.path))?;
                     self.held.push(spare);
                 }
                 Err(e) if e.kind() == ErrorKind::Full => room = false,
@@ -129,7 +132,9 @@ impl Spares {
             }
         }
         if self.held.len() > before {
-            self.disk.sync_dir(&self.dir).map_err(LogError::io("sync", &self.dir))?;
+            self.disk
+                .sync_dir(&self.dir)
+                .map_err(LogError::io("sync", &self.dir))?;
         }
         Ok(room)
     }

@@ -22,6 +22,7 @@ mod files;
 pub mod format;
 mod read;
 mod recover;
+mod roll;
 mod rules;
 mod scan;
 mod writer;

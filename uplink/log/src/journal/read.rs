@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::format::{FLAG_ZSTD, GROUP_HEADER_BYTES, GroupHeader, next_frame};
+use super::scan::Stops;
 use super::{Frame, Position};
 use crate::disk::DiskFile;
 use crate::error::LogError;
@@ -18,8 +19,7 @@ pub(crate) struct LiveFile {
     pub path: PathBuf,
     pub file: Arc<dyn DiskFile>,
     pub salt: u64,
-    /// Groups to start reading from, in order: number of the first frame, place.
-    pub stops: Vec<(u64, u64)>,
+    pub stops: Stops,
     pub rotten: bool,
 }
 

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use super::files::{Spares, journal_path, list};
 use super::format::{FileHeader, body_at, group_bytes};
 use super::read::{LiveFile, Replay, Stretch, group_header, lock, stored_group};
-use super::scan::{Run, Scanned, read_header, salvage, scan};
+use super::scan::{Run, Scanned, Stops, read_header, salvage, scan};
 use super::writer::Journal;
 use super::{Cut, JournalConfig, JournalReport, Lost};
 use crate::checkpoint::Mark;
@@ -310,7 +310,7 @@ impl Survey {
     }
 
     /// The groups from `from` on, as stored, and stops with places relative to the first.
-    fn tail(&self, from: u64) -> Result<(Vec<Vec<u8>>, Vec<(u64, u64)>), LogError> {
+    fn tail(&self, from: u64) -> Result<(Vec<Vec<u8>>, Stops), LogError> {
         let mut groups = Vec::new();
         let mut stops = Vec::new();
         let mut to = 0;
@@ -369,7 +369,7 @@ fn adopt(journal: &Journal, files: Vec<Surveyed>, limit: u64, keep_last: bool) -
     let mut index = lock(&journal.shared);
     let last = files.last().map(|f| f.sequence).filter(|_| keep_last);
     for f in files {
-        let mut stops: Vec<(u64, u64)> = Vec::new();
+        let mut stops = Stops::new();
         for run in &f.scanned.runs {
             stops.extend(run.stops.iter().filter(|s| s.0 < limit));
         }
@@ -423,7 +423,10 @@ impl Journal {
         let last = lock(&self.shared).files.back().cloned();
         let last = last.expect("the last file was kept");
         self.at = at;
-        self.len = last.file.len().map_err(LogError::io("measure", &last.path))?;
+        self.len = last
+            .file
+            .len()
+            .map_err(LogError::io("measure", &last.path))?;
         self.sealed = self.len.saturating_sub(at) < group_bytes(self.cfg.group_bytes_max) as u64;
         Ok(())
     }

@@ -38,6 +38,9 @@ pub(crate) fn read_header(file: &dyn DiskFile) -> io::Result<Option<(FileHeader,
 /// How far apart the places are that a reader may start from.
 pub(crate) const STRIDE_BYTES: u64 = 32 * 1024;
 
+/// Groups to start reading from, in order: number of the first frame, place in the file.
+pub(crate) type Stops = Vec<(u64, u64)>;
+
 /// Whole groups that follow each other without a hole, in bytes and in frame numbers.
 #[derive(Clone, Debug)]
 pub(crate) struct Run {
@@ -47,8 +50,7 @@ pub(crate) struct Run {
     /// The highest synced position that one of its groups names.
     pub synced: u64,
     pub salt: u64,
-    /// Groups to start reading from: number of the first frame, place.
-    pub stops: Vec<(u64, u64)>,
+    pub stops: Stops,
 }
 
 /// What a scan of one file saw.
@@ -93,8 +95,10 @@ pub(crate) fn scan(file: &dyn DiskFile, header: &FileHeader, owner_bytes: usize)
     let from = body_at(owner_bytes) as u64;
     seen.error = scan_from(file, from, |g| g.salt == header.salt, &mut seen).err();
     if seen.torn.is_none() && seen.error.is_none() {
-        let (at, next) =
-            seen.runs.last().map_or((from, header.first), |r| (r.end_at, r.frames.end));
+        let (at, next) = seen
+            .runs
+            .last()
+            .map_or((from, header.first), |r| (r.end_at, r.frames.end));
         seen.torn = remains(file, at, header.salt, next).unwrap_or_default();
     }
     seen
@@ -102,12 +106,7 @@ pub(crate) fn scan(file: &dyn DiskFile, header: &FileHeader, owner_bytes: usize)
 
 /// Whether what stands at `at` was the header of a group of this file: its salt or its number is
 /// right. So a flipped bit in the last group's header is told from a clean end.
-fn remains(
-    file: &dyn DiskFile,
-    at: u64,
-    salt: u64,
-    next: u64,
-) -> io::Result<Option<Range<u64>>> {
+fn remains(file: &dyn DiskFile, at: u64, salt: u64, next: u64) -> io::Result<Option<Range<u64>>> {
     let mut fixed = [0; GROUP_HEADER_BYTES];
     let n = file.read_at(&mut fixed, at)?;
     if n < fixed.len() || fixed == [0; GROUP_HEADER_BYTES] {

@@ -2,15 +2,15 @@
 
 use std::sync::{Arc, Mutex};
 
-use super::commit::{CommitDone, CommitJob, Kit, Roll};
-use super::files::{Spare, Spares, journal_path};
+use super::commit::{CommitDone, CommitJob, Kit};
+use super::files::Spares;
 use super::format::{
-    FLAG_FORWARDED, FRAME_BYTES_MAX, FRAME_OVERHEAD_MAX, FileHeader, GROUP_HEADER_BYTES,
-    GroupHeader, HEADER_BYTES_MAX, body_at, encode_header, group_bytes, put_frame,
+    FRAME_BYTES_MAX, FRAME_OVERHEAD_MAX, GROUP_HEADER_BYTES, GroupHeader, HEADER_BYTES_MAX,
+    body_at, group_bytes, put_frame,
 };
 use super::read::{Index, LiveFile, Reader, Shared, lock};
 use super::scan::STRIDE_BYTES;
-use super::{Frame, JournalConfig, Position};
+use super::{JournalConfig, Position};
 use crate::checkpoint::Mark;
 use crate::disk::Disk;
 use crate::error::LogError;
@@ -152,7 +152,11 @@ impl Journal {
         if self.files() < self.cfg.files_max + CHECKPOINT_FILES {
             return Ok(());
         }
-        Err(LogError::Full { what: "the journal", need: self.cfg.file_bytes, have: 0 })
+        Err(LogError::Full {
+            what: "the journal",
+            need: self.cfg.file_bytes,
+            have: 0,
+        })
     }
 
     fn files(&self) -> usize {
@@ -183,7 +187,7 @@ impl Journal {
         here + free_files * per_file
     }
 
-    fn group_room(&self) -> u64 {
+    pub(super) fn group_room(&self) -> u64 {
         group_bytes(self.cfg.group_bytes_max) as u64
     }
 
@@ -197,7 +201,10 @@ impl Journal {
         let header = (self.pending_frames > 0).then(|| self.take_pending(&mut kit));
         let roll = match header {
             // `stage` saw to a spare; without one nothing would be left to do but stop.
-            Some(_) if self.sealed => Some(self.roll(self.written, self.written, 0).map_err(|e| self.poison(e))?),
+            Some(_) if self.sealed => Some(
+                self.roll(self.written, self.written, 0)
+                    .map_err(|e| self.poison(e))?,
+            ),
             _ => None,
         };
         let mut in_flight = InFlight {
@@ -253,7 +260,13 @@ impl Journal {
         )
     }
 
-    fn group_header(&self, first: u64, frames: u32, flags: u32, plain: usize) -> GroupHeader {
+    pub(super) fn group_header(
+        &self,
+        first: u64,
+        frames: u32,
+        flags: u32,
+        plain: usize,
+    ) -> GroupHeader {
         let plain_bytes = u32::try_from(plain).expect("bounded by group_bytes_max");
         let synced = self.durable;
         GroupHeader {
@@ -266,65 +279,6 @@ impl Journal {
             stored_bytes: plain_bytes,
             crc: 0,
         }
-    }
-
-    /// A new file from a spare, and its header; nothing is written yet.
-    fn roll(&mut self, first: u64, synced: u64, groups_bytes: usize) -> Result<(LiveFile, Roll), LogError> {
-        let owner: &[u8] = if self.cfg.rules.j3() {
-            &self.header
-        } else {
-            &[]
-        };
-        self.sequence += 1;
-        let salt = salt(self.cfg.salt_seed, self.sequence);
-        let header = FileHeader {
-            salt,
-            sequence: self.sequence,
-            first,
-            synced,
-            marks: self.marks,
-        };
-        let content = encode_header(&header, owner);
-        let spare = match self.spares.take() {
-            Some(spare) => spare,
-            // Only recovery and checkpoints come here: a file just large enough to let them pass.
-            None => self.spares.preallocate(self.cfg.file_bytes).or_else(|_| {
-                let need = (content.len() + groups_bytes).next_multiple_of(4096);
-                self.spares.preallocate(need as u64)
-            })?,
-        };
-        let Spare { path: spare, file } = spare;
-        let path = journal_path(&self.cfg.dir, self.sequence);
-        let unsynced = {
-            let index = lock(&self.shared);
-            let lagging = self.durable < self.written;
-            index
-                .files
-                .back()
-                .filter(|_| lagging)
-                .map(|f| (f.path.clone(), f.file.clone()))
-        };
-        let live = LiveFile {
-            sequence: self.sequence,
-            first,
-            path: path.clone(),
-            file,
-            salt,
-            stops: Vec::new(),
-            rotten: false,
-        };
-        let (disk, dir) = (self.disk.clone(), self.cfg.dir.clone());
-        Ok((
-            live,
-            Roll {
-                disk,
-                dir,
-                spare,
-                path,
-                content,
-                unsynced,
-            },
-        ))
     }
 
     pub fn finish(&mut self, done: CommitDone) -> Result<Position, LogError> {
@@ -372,124 +326,6 @@ impl Journal {
         Ok(Position(self.durable))
     }
 
-    /// Starts a file with the current header and marks, and `groups` in it that end at `synced`,
-    /// here and now.
-    /// On an error nothing has changed unless the journal is poisoned.
-    pub(super) fn open_file(
-        &mut self,
-        first: u64,
-        synced: u64,
-        groups: Vec<Vec<u8>>,
-        stops: Vec<(u64, u64)>,
-    ) -> Result<(), LogError> {
-        let bytes = groups.iter().map(Vec::len).sum();
-        let (mut live, mut roll) = self.roll(first, synced, bytes)?;
-        let body = roll.content.len() as u64;
-        for mut group in groups {
-            let header = GroupHeader::decode(&group).expect("made by this crate");
-            GroupHeader {
-                salt: live.salt,
-                ..header
-            }
-            .seal(&mut group);
-            roll.content.extend_from_slice(&group);
-        }
-        live.stops = stops
-            .into_iter()
-            .map(|(first, at)| (first, at + body))
-            .collect();
-        if let Err(e) = roll.run(&*live.file) {
-            return Err(self.poison(e));
-        }
-        self.at = roll.content.len() as u64;
-        self.len = live
-            .file
-            .len()
-            .map_err(LogError::io("measure", &live.path))?;
-        self.sealed = self.len.saturating_sub(self.at) < self.group_room();
-        lock(&self.shared).files.push_back(live);
-        Ok(())
-    }
-
-    /// A file that starts after everything committed, with copies of `forward` in it (J5, J8).
-    /// Returns their new places.
-    pub fn begin_file(
-        &mut self,
-        header: Vec<u8>,
-        marks: [Mark; 2],
-        forward: &[Frame],
-    ) -> Result<Vec<Position>, LogError> {
-        debug_assert!(self.pending_frames == 0 && self.durable == self.next);
-        let first = self.next;
-        let mut groups = Vec::new();
-        let mut stops = Vec::new();
-        let mut at = 0;
-        let mut rest = forward;
-        let mut number = first;
-        while !rest.is_empty() {
-            let mut group = vec![0; GROUP_HEADER_BYTES];
-            let mut frames = 0;
-            while let Some((frame, others)) = rest.split_first() {
-                let more = frame.payload.len() + FRAME_OVERHEAD_MAX;
-                if frames > 0 && group.len() + more > self.cfg.group_bytes_max {
-                    break;
-                }
-                put_frame(
-                    &mut group,
-                    frame.kind,
-                    Some(frame.origin.0),
-                    &[&frame.payload],
-                );
-                frames += 1;
-                rest = others;
-            }
-            let plain = group.len() - GROUP_HEADER_BYTES;
-            let header = self.group_header(number, frames, FLAG_FORWARDED, plain);
-            header.seal(&mut group);
-            group.resize(group_bytes(plain), 0);
-            stops.push((number, at));
-            at += group.len() as u64;
-            number += u64::from(frames);
-            groups.push(group);
-        }
-        self.header = header;
-        self.marks = marks;
-        self.open_file(first, number, groups, stops)?;
-        self.next = number;
-        self.written = number;
-        self.durable = number;
-        lock(&self.shared).durable = number;
-        Ok((first..number).map(Position).collect())
-    }
-
-    /// Lets go of files whose frames are all below `to`. The last file stays.
-    pub fn trim(&mut self, to: u64) -> Result<(), LogError> {
-        let mut gone = Vec::new();
-        {
-            let mut index = lock(&self.shared);
-            while index.files.len() > 1 && index.files[1].first <= to {
-                gone.extend(index.files.pop_front());
-            }
-        }
-        self.let_go(gone)
-    }
-
-    pub(super) fn let_go(&mut self, gone: Vec<LiveFile>) -> Result<(), LogError> {
-        if gone.is_empty() {
-            return Ok(());
-        }
-        for file in gone {
-            self.spares
-                .recycle(&file.path, file.sequence, file.file, file.rotten)?;
-        }
-        // Before a spare is written: else a power cut could bring a trimmed name back over it.
-        let synced = self
-            .disk
-            .sync_dir(&self.cfg.dir)
-            .map_err(LogError::io("sync", &self.cfg.dir));
-        synced.map_err(|e| self.poison(e))
-    }
-
     /// J3: the state after everything staged so far may go into the header now.
     pub fn wants_header(&self) -> bool {
         self.sealed && self.pending_frames == 0
@@ -526,12 +362,4 @@ impl Journal {
     pub fn live_bytes(&self) -> u64 {
         self.files().saturating_sub(1) as u64 * self.cfg.file_bytes + self.at
     }
-}
-
-/// Different for every file and every start.
-fn salt(seed: u64, sequence: u64) -> u64 {
-    let mut z = seed ^ sequence.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
 }

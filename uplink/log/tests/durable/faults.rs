@@ -49,7 +49,14 @@ fn a_crash_at_every_operation_keeps_every_promise() {
             script(&disk, &mut p).expect_err("the machine stopped");
             disk.restart();
             // And again inside the recovery.
-            disk.crash_at(nth % 13, if seed % 2 == 0 { Crash::Power } else { Crash::Kill });
+            disk.crash_at(
+                nth % 13,
+                if seed % 2 == 0 {
+                    Crash::Power
+                } else {
+                    Crash::Kill
+                },
+            );
             let again = Owner::start(&disk, config(2, Rules::default()), &mut p);
             if let Ok(Err(broken)) = again {
                 panic!("operation {nth}, seed {seed}: {broken}");
@@ -73,7 +80,9 @@ fn rot_anywhere_is_reported_and_never_keeps_it_from_starting() {
         let mut rng = Rng(seed);
         let disk = SimDisk::new(seed);
         let mut p = Promises::default();
-        let mut owner = Owner::start(&disk, config(1, Rules::default()), &mut p).unwrap().unwrap();
+        let mut owner = Owner::start(&disk, config(1, Rules::default()), &mut p)
+            .unwrap()
+            .unwrap();
         for _ in 0..40 + rng.below(60) {
             owner.stage(false, &mut p).unwrap();
             if rng.below(3) > 0 {
@@ -90,14 +99,22 @@ fn rot_anywhere_is_reported_and_never_keeps_it_from_starting() {
         disk.crash(Crash::Power);
         disk.restart();
         let files = disk.files();
-        let checkpoints: Vec<_> =
-            files.iter().filter(|f| f.extension().unwrap() == "checkpoint").collect();
+        let checkpoints: Vec<_> = files
+            .iter()
+            .filter(|f| f.extension().unwrap() == "checkpoint")
+            .collect();
         for _ in 0..1 + rng.below(6) {
-            let journal = files.iter().filter(|f| f.to_string_lossy().contains("/journal/0"));
+            let journal = files
+                .iter()
+                .filter(|f| f.to_string_lossy().contains("/journal/0"));
             let journal: Vec<_> = journal.collect();
             let file = journal[rng.below(journal.len() as u64) as usize];
             // Mostly where something is written.
-            let at = if rng.below(4) == 0 { rng.below(8200) } else { 8192 + rng.below(6000) };
+            let at = if rng.below(4) == 0 {
+                rng.below(8200)
+            } else {
+                8192 + rng.below(6000)
+            };
             disk.rot(file, at, 1 << rng.below(8)).unwrap();
         }
         if rng.below(3) == 0 && !checkpoints.is_empty() {
@@ -128,7 +145,10 @@ fn rot_anywhere_is_reported_and_never_keeps_it_from_starting() {
         log.stage(1, b"it goes on").unwrap();
         log.commit().unwrap();
     }
-    assert!(lost > 100 && cut > 10 && fell_back > 20, "{lost} {cut} {headers} {fell_back}");
+    assert!(
+        lost > 100 && cut > 10 && fell_back > 20,
+        "{lost} {cut} {headers} {fell_back}"
+    );
 }
 
 #[test]
@@ -166,7 +186,11 @@ fn a_full_disk_is_refused_before_anything_is_written() {
                     Err(e) => assert_eq!(e.kind(), ErrorKind::Full, "seed {seed}: {e}"),
                 }
             }
-            disk.crash(if rng.below(2) == 0 { Crash::Kill } else { Crash::Power });
+            disk.crash(if rng.below(2) == 0 {
+                Crash::Kill
+            } else {
+                Crash::Power
+            });
             disk.restart();
         }
         assert!(full > 0, "seed {seed}: never full");

@@ -35,18 +35,27 @@ fn j1_rot(rules: Rules) -> Result<(), String> {
     drop(log);
     disk.crash(Crash::Kill);
     disk.restart();
-    let path = disk.files().into_iter().find(|p| p.to_string_lossy().contains("/journal/0"));
+    let path = disk
+        .files()
+        .into_iter()
+        .find(|p| p.to_string_lossy().contains("/journal/0"));
     let path = path.unwrap();
     let marker = &payload(4)[..8];
     let file = headwater_log::Disk::open(&disk, &path, headwater_log::disk::Open::Read).unwrap();
     let mut bytes = vec![0; file.len().unwrap() as usize];
     file.read_exact_at(&mut bytes, 0).unwrap();
-    let at = bytes.windows(8).position(|w| w == marker).expect("small frames are plain");
+    let at = bytes
+        .windows(8)
+        .position(|w| w == marker)
+        .expect("small frames are plain");
     disk.rot(&path, at as u64 + 9, 0x40).unwrap();
 
     let (_, recovered) = open(&disk, config(2, rules)).unwrap();
     let lost = recovered.report.journal.lost.clone();
-    let found: Vec<u64> = recovered.frames.map(|f| id_of(&f.unwrap().payload)).collect();
+    let found: Vec<u64> = recovered
+        .frames
+        .map(|f| id_of(&f.unwrap().payload))
+        .collect();
     for id in 0..10 {
         let said = lost.iter().any(|l| l.frames.contains(&id));
         if said == found.contains(&id) {
@@ -63,14 +72,19 @@ fn j1_rot(rules: Rules) -> Result<(), String> {
 fn j1_rot_is_told_from_a_torn_tail() {
     j1_rot(Rules::default()).unwrap();
     let broken = j1_rot(without(|r| r.j1 = false)).unwrap_err();
-    assert!(broken.starts_with("item 4"), "all from 4 on is cut without a word: {broken}");
+    assert!(
+        broken.starts_with("item 4"),
+        "all from 4 on is cut without a word: {broken}"
+    );
 }
 
 /// All frames are trimmed and the checkpoints are gone: only headers know the next number.
 fn j3_header(rules: Rules) -> Result<(), String> {
     let disk = SimDisk::new(1);
     let mut p = Promises::default();
-    let mut owner = Owner::start(&disk, config(1, rules), &mut p).unwrap().unwrap();
+    let mut owner = Owner::start(&disk, config(1, rules), &mut p)
+        .unwrap()
+        .unwrap();
     for _ in 0..20 {
         owner.stage(false, &mut p).unwrap();
     }
@@ -83,7 +97,9 @@ fn j3_header(rules: Rules) -> Result<(), String> {
     let (_, recovered) = open(&disk, config(2, rules)).unwrap();
     match header_next(&recovered.header) {
         20 => Ok(()),
-        next => Err(format!("the next item would be {next}, a number used before")),
+        next => Err(format!(
+            "the next item would be {next}, a number used before"
+        )),
     }
 }
 
@@ -129,7 +145,9 @@ fn j4_what_recovery_gives_is_durable() {
 fn j5_generations(rules: Rules) -> Result<(), String> {
     let disk = SimDisk::new(1);
     let mut p = Promises::default();
-    let mut owner = Owner::start(&disk, config(1, rules), &mut p).unwrap().unwrap();
+    let mut owner = Owner::start(&disk, config(1, rules), &mut p)
+        .unwrap()
+        .unwrap();
     for _ in 0..4 {
         for _ in 0..10 {
             owner.stage(false, &mut p).unwrap();
@@ -137,10 +155,15 @@ fn j5_generations(rules: Rules) -> Result<(), String> {
         owner.checkpoint(&mut p).unwrap();
     }
     power_off(&disk);
-    disk.rot("d/checkpoints/b.checkpoint".as_ref(), 60, 1).unwrap();
+    disk.rot("d/checkpoints/b.checkpoint".as_ref(), 60, 1)
+        .unwrap();
     let (_, recovered) = open(&disk, config(2, rules)).unwrap();
     let items = recovered.checkpoint.len() + recovered.frames.count();
-    if items == 40 { Ok(()) } else { Err(format!("{items} of 40 are left")) }
+    if items == 40 {
+        Ok(())
+    } else {
+        Err(format!("{items} of 40 are left"))
+    }
 }
 
 #[test]
@@ -186,7 +209,9 @@ fn j6_a_failed_fsync_is_never_followed_by_an_ack() {
 fn j8_straggler(rules: Rules) -> Result<(), String> {
     let disk = SimDisk::new(1);
     let mut p = Promises::default();
-    let mut owner = Owner::start(&disk, config(1, rules), &mut p).unwrap().unwrap();
+    let mut owner = Owner::start(&disk, config(1, rules), &mut p)
+        .unwrap()
+        .unwrap();
     owner.stage(true, &mut p).unwrap();
     for round in 0..12 {
         for _ in 0..30 {
@@ -196,12 +221,21 @@ fn j8_straggler(rules: Rules) -> Result<(), String> {
                 Ok(()) => {}
             }
         }
-        owner.checkpoint(&mut p).map_err(|e| format!("round {round}: {e}"))?;
+        owner
+            .checkpoint(&mut p)
+            .map_err(|e| format!("round {round}: {e}"))?;
     }
     power_off(&disk);
     let (_, recovered) = open(&disk, config(2, rules)).unwrap();
-    let slow: Vec<u64> = recovered.frames.map(|f| id_of(&f.unwrap().payload)).collect();
-    if slow.contains(&0) { Ok(()) } else { Err(format!("the slow item is lost: {slow:?}")) }
+    let slow: Vec<u64> = recovered
+        .frames
+        .map(|f| id_of(&f.unwrap().payload))
+        .collect();
+    if slow.contains(&0) {
+        Ok(())
+    } else {
+        Err(format!("the slow item is lost: {slow:?}"))
+    }
 }
 
 #[test]
