@@ -46,7 +46,19 @@ pub(super) struct BootFrame {
     pub(super) total: u64,
     pub(super) clock_ms: u64,
     pub(super) boot: u64,
-    pub(super) starts: Vec<(TopicPartition, Offset)>,
+    pub(super) starts: Vec<BootPartition>,
+}
+
+/// A partition at a start. It repeats what other frames and headers hold, so that rot in one of
+/// them costs no incarnation.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct BootPartition {
+    pub(super) tp: TopicPartition,
+    pub(super) start: Offset,
+    pub(super) incarnation: u128,
+    pub(super) since: Offset,
+    pub(super) forks: u32,
+    pub(super) acked: Offset,
 }
 
 pub(super) const BOOT_PARTITIONS_MAX: usize = 512;

@@ -81,6 +81,30 @@ impl PartitionMeta {
         }
     }
 
+    /// Takes over what a header says that is newer than what is known.
+    pub(super) fn merge(&mut self, theirs: PartitionMeta) {
+        self.born(theirs.incarnation, theirs.since);
+        self.fork(theirs.incarnation, theirs.since, theirs.forks);
+        self.ack(theirs.forks, theirs.acked);
+        self.next = self.next.max(theirs.next);
+        self.start = self.start.max(theirs.start);
+        for (boot, start) in theirs.boots {
+            self.add_boot(boot, start);
+        }
+        for gap in theirs.gaps {
+            self.add_gap(gap);
+        }
+    }
+
+    /// The partition's first incarnation, unless one is known: nothing is known of a partition
+    /// that was only found in the data directory.
+    pub(super) fn born(&mut self, incarnation: u128, since: Offset) {
+        if self.boots.is_empty() && self.forks == 0 {
+            self.incarnation = incarnation;
+            self.since = since;
+        }
+    }
+
     /// Remembers a start of the edge. Knowing it already is fine.
     pub(super) fn add_boot(&mut self, boot: u64, start: Offset) {
         if self.boots.iter().any(|(known, _)| *known == boot) {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use headwater_batch::{Limits, Offset, TopicPartition};
 
 use super::frames::{
-    self, AckedFrame, BOOT_PARTITIONS_MAX, BootFrame, EntryFrame, ForkFrame, GapFrame,
+    self, AckedFrame, BOOT_PARTITIONS_MAX, BootFrame, BootPartition, EntryFrame, ForkFrame, GapFrame,
     LogStartFrame, PartitionFrame,
 };
 use super::meta::{Header, OWNER, PARTITION_KEY, PartitionMeta, STORE, STORE_KEY, StoreMeta};
@@ -268,17 +268,10 @@ impl Replay {
             store.new_log(&tp)
         };
         let first = log.shared.state().segments.first().map(|first| first.base);
-        let fresh = meta.is_none();
         let mut meta = meta.unwrap_or_else(|| {
             let start = first.unwrap_or_default();
             PartitionMeta::new(tp, self.store.incarnation_if_new, start)
         });
-        if fresh && exists && self.expected == 0 && journal_lost {
-            let tp = &meta.tp;
-            self.out.notes.push(format!(
-                "{tp}: the journal is gone, a new incarnation begins"
-            ));
-        }
         if first.is_none() {
             log.shared.state().end = meta.start;
         }
@@ -401,8 +394,8 @@ impl Replay {
         self.saw_total(frame.total);
         self.store.total = self.store.total.max(frame.total);
         self.store.clock_base = self.store.clock_base.max(frame.clock_ms);
-        for (tp, start) in frame.starts {
-            let number = self.number(&tp)?;
+        for theirs in frame.starts {
+            let (number, start) = (self.number(&theirs.tp)?, theirs.start);
             let counts = self.packed[number] < start && self.store.cfg.rules.j2();
             if counts {
                 self.found += (start.0 - self.packed[number].0) as u64;
@@ -412,21 +405,19 @@ impl Replay {
             self.unsure[number] = false;
             let meta = &mut self.store.table.partitions[number].meta;
             meta.next = meta.next.max(start);
+            meta.born(theirs.incarnation, theirs.since);
+            meta.fork(theirs.incarnation, theirs.since, theirs.forks);
+            meta.ack(theirs.forks, theirs.acked);
             meta.add_boot(frame.boot, start);
         }
         Ok(())
     }
 
     fn partition(&mut self, frame: PartitionFrame) -> Result<(), LogError> {
-        let known = self.store.table.number(&frame.tp).is_some();
         let number = self.number(&frame.tp)?;
         let meta = &mut self.store.table.partitions[number].meta;
-        // Found in the data directory but in no checkpoint: this is its birth.
-        if !known || (meta.boots.is_empty() && meta.forks == 0) {
-            meta.incarnation = frame.incarnation;
-            meta.since = frame.start;
-            meta.add_boot(frame.boot, frame.start);
-        }
+        meta.born(frame.incarnation, frame.start);
+        meta.add_boot(frame.boot, frame.start);
         Ok(())
     }
 
@@ -484,8 +475,8 @@ impl Replay {
                 self.packed[number] = theirs.next;
             }
             self.unsure[number] = false;
-            let meta = &mut self.store.table.partitions[number].meta;
-            meta.next = meta.next.max(theirs.next);
+            // The frames that told of all this may be among the lost.
+            self.store.table.partitions[number].meta.merge(theirs);
         }
         self.saw_total(header.store.total);
         self.store.total = self.store.total.max(header.store.total);
@@ -500,20 +491,21 @@ impl Replay {
         }
     }
 
-    /// Nothing has `packed..to`, although it was durable once.
+    /// Nothing has `packed..to`, although it was durable once. Frames that come later may say why.
     fn hole(&mut self, number: usize, to: Offset) {
-        let meta = &self.store.table.partitions[number].meta;
-        let from = self.packed[number].max(meta.start);
-        for (from, to) in meta.uncovered(from, to) {
-            self.holes.push((
-                number,
-                Gap {
-                    from,
-                    to,
-                    reason: GapReason::Corrupt,
-                },
-            ));
+        let gap = Gap { from: self.packed[number], to, reason: GapReason::Corrupt };
+        self.holes.push((number, gap));
+    }
+
+    /// Holes that neither retention nor a known gap explains.
+    fn unexplained(&self) -> Vec<(usize, Gap)> {
+        let mut holes = Vec::new();
+        for &(number, Gap { from, to, reason }) in &self.holes {
+            let meta = &self.store.table.partitions[number].meta;
+            let parts = meta.uncovered(from.max(meta.start), to);
+            holes.extend(parts.into_iter().map(|(from, to)| (number, Gap { from, to, reason })));
         }
+        holes
     }
 
     fn note(&mut self, note: String) {
@@ -522,6 +514,9 @@ impl Replay {
 
     /// Makes sure that no lost offset is used again, journals what was found, and begins.
     fn finish(mut self, start: &Start) -> Result<(Store, Recovered), LogError> {
+        // Gaps hold once everything before them is in its place.
+        self.store.packer.seal_all(&mut self.store.sealed);
+        self.store.append_sealed(start.now)?;
         self.skip_lost();
         for number in 0..self.packed.len() {
             let next = match self.store.cfg.rules.j2() {
@@ -537,13 +532,8 @@ impl Replay {
             partition.publish();
             partition.log.delete_below(partition.meta.start)?;
         }
-        let Replay {
-            mut store,
-            mut out,
-            holes,
-            ..
-        } = self;
-        store.append_sealed(start.now)?;
+        let holes = self.unexplained();
+        let Replay { mut store, mut out, .. } = self;
         store.clock_seen = store.clock_base;
         store.segment_bytes = store.table.partitions.iter().map(|p| p.log.bytes()).sum();
         store.journal_start(&holes, start)?;
@@ -554,7 +544,12 @@ impl Replay {
         out.notes.extend(gaps);
         for partition in &mut store.table.partitions {
             partition.meta.prune();
+            if partition.meta.boots.len() == 1 && partition.meta.next > partition.meta.start {
+                let tp = &partition.meta.tp;
+                out.notes.push(format!("{tp}: its lineage is lost, a new incarnation begins"));
+            }
             partition.publish();
+            partition.extend_over_gaps();
         }
         // What was replayed now need not be replayed again.
         store.checkpoint_wanted = store.durable.live_bytes() >= store.cfg.journal_file_bytes;
@@ -623,7 +618,17 @@ impl Store {
             .table
             .partitions
             .iter()
-            .map(|partition| (partition.meta.tp.clone(), partition.meta.next))
+            .map(|partition| {
+                let meta = &partition.meta;
+                BootPartition {
+                    tp: meta.tp.clone(),
+                    start: meta.next,
+                    incarnation: meta.incarnation,
+                    since: meta.since,
+                    forks: meta.forks,
+                    acked: meta.acked,
+                }
+            })
             .collect();
         let mut chunks: Vec<_> = starts
             .chunks(BOOT_PARTITIONS_MAX)

@@ -97,8 +97,12 @@ impl Partition {
         let mut state = self.log.shared.state();
         state.start = state.start.max(self.meta.start);
         state.gaps.clone_from(&self.meta.gaps);
-        // A hole at the end is to be read like records: whoever sends them must send the GAP.
-        while let Some(gap) = state.gap_at(state.end) {
+    }
+
+    /// A hole at the end is to be read like records: whoever sends them must send the GAP.
+    pub(super) fn extend_over_gaps(&self) {
+        let mut state = self.log.shared.state();
+        while let Some(gap) = state.gap_at(state.end).filter(|_| self.stalled.is_empty()) {
             state.end = gap.to;
         }
     }

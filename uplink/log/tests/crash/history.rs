@@ -251,6 +251,10 @@ impl History {
             self.seen.crashed_opens += 1;
         }
         let (mut store, recovered) = self.check(opened, "open")?;
+        if std::env::var("HEADWATER_SEED").is_ok() {
+            let files = self.disk.files();
+            self.note(|| format!("files: {files:?}"));
+        }
         self.note(|| format!("recovered {} ops, {:?}", recovered.ops.len(), recovered.notes));
         self.model.recovered(&recovered)?;
         self.seal(&mut store)?;

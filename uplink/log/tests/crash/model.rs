@@ -235,7 +235,9 @@ impl Model {
         let lineage = store.lineage(tp).ok_or("no lineage")?;
         let forks = self.maybe_forks.remove(tp).unwrap_or_default();
         let known = self.incarnation.entry(tp.clone()).or_insert(lineage.incarnation);
-        if *known != lineage.incarnation && !forks.contains(&lineage.incarnation) {
+        // Rot may have taken all that told of it: then a new one begins, and says so.
+        let anew = self.rotten && lineage.boots.len() == 1;
+        if *known != lineage.incarnation && !forks.contains(&lineage.incarnation) && !anew {
             return Err(format!("{tp}: incarnation {:x} from nowhere", lineage.incarnation));
         }
         *known = lineage.incarnation;
