@@ -1,4 +1,5 @@
 //! The adapter takes any bytes.
+#![allow(clippy::unwrap_used)]
 
 mod common;
 use bytes::BytesMut;

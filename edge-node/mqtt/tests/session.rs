@@ -1,4 +1,5 @@
 //! CONNECT, sessions, subscriptions, retained messages, wills.
+#![allow(clippy::unwrap_used)]
 
 mod common;
 use common::*;
@@ -437,4 +438,18 @@ fn refused_wills_and_acks_are_offered_again() {
     w.crash();
     let (b, _) = w.connect(v3("b", false));
     assert_eq!(w.read(b), []);
+}
+
+#[test]
+fn a_publish_behind_a_subscription_under_way_is_queued_for_it_and_survives() {
+    let mut w = World::new();
+    let (a, _) = w.connect(v3("a", true));
+    let (b, _) = w.connect(v3("b", false));
+    w.sync = false;
+    w.send(b, &subscribe(1, &[("t", 1)], None));
+    w.send(a, &publish("t", "m", 1, 1).bytes());
+    w.fsync_all();
+    w.crash();
+    let (b, _) = w.connect(v3("b", false));
+    assert_eq!(payloads(&w.read(b), false), ["m"]);
 }

@@ -224,6 +224,14 @@ impl Broker {
                 let refused = vec![0x83; reasons.len()];
                 self.unsubscribed(conn, id, &refused, &[]);
             }
+            // A will that the log can never take: what else the frame says stays true.
+            reply if frame.message.is_some() && reason == Refusal::Unacceptable => {
+                let keep = |op: &Op| !matches!(op, Op::Publish { .. });
+                let ops: Vec<Op> = frame.ops.into_iter().filter(keep).collect();
+                if !ops.is_empty() {
+                    self.append(ops, None, reply);
+                }
+            }
             // They only free space, or nobody waits: kept until they are taken.
             reply => {
                 if self.retry.len() >= RETRY_MAX {

@@ -47,6 +47,7 @@ pub struct Broker {
     pending: VecDeque<Pending>,
     /// Frames without anybody waiting that were refused; offered again.
     retry: VecDeque<Pending>,
+    retry_armed: bool,
     next_token: u64,
     /// Subscriptions under way to the journal: until they are applied every publish's op carries
     /// its message, since it may be theirs.
@@ -90,6 +91,7 @@ impl Broker {
             state,
             pending: VecDeque::new(),
             retry: VecDeque::new(),
+            retry_armed: false,
             subscribes_pending: 0,
             loose: Vec::new(),
             timers: BTreeSet::new(),

@@ -118,6 +118,7 @@ impl Broker {
     }
 
     fn offer_again(&mut self) {
+        self.retry_armed = false;
         for mut frame in std::mem::take(&mut self.retry) {
             // Who gets the message may have changed since: the op carries it now in any case.
             let carried = |op: &Op| {
@@ -158,7 +159,8 @@ impl Broker {
 
     /// Asks for another offer, if none is due already.
     pub(super) fn retry_later(&mut self) {
-        if !self.timers.iter().any(|(_, t)| *t == Timer::Retry) {
+        if !self.retry_armed {
+            self.retry_armed = true;
             self.set_timer(self.now_ms + limits::REFUSED_RETRY_MS, Timer::Retry);
         }
     }

@@ -1,6 +1,6 @@
 //! A shell without sockets or disk: clients as byte streams, a journal that becomes durable when
 //! the test says so, and crashes that keep only what was durable.
-#![allow(dead_code)]
+#![allow(dead_code, clippy::unwrap_used)] // each test file uses its part
 
 pub mod wire;
 

@@ -37,6 +37,9 @@ pub fn user(key: &str, value: &str) -> Vec<u8> {
     [vec![38], field(key), field(value)].concat()
 }
 
+/// Topic, payload, QoS, retain, properties.
+pub type Will = (String, Vec<u8>, u8, bool, Vec<u8>);
+
 #[derive(Clone)]
 pub struct Connect {
     pub level: u8,
@@ -44,8 +47,7 @@ pub struct Connect {
     pub clean: bool,
     pub keep_alive: u16,
     pub properties: Vec<u8>,
-    /// topic, payload, qos, retain, properties
-    pub will: Option<(String, Vec<u8>, u8, bool, Vec<u8>)>,
+    pub will: Option<Will>,
     pub login: Option<(String, Vec<u8>)>,
 }
 
