@@ -22,6 +22,8 @@ pub mod edge;
 pub mod frame;
 mod ids;
 mod mapping;
+#[cfg(test)]
+mod protocol_doc;
 mod rng;
 pub mod rules;
 #[cfg(test)]

@@ -3,6 +3,9 @@
 
 use std::collections::BTreeMap;
 
+use headwater_batch::TopicPartition;
+
+use super::log::Id;
 use crate::{Channel, CloudSession, Ms};
 
 pub(super) type ConnId = usize;
@@ -18,6 +21,8 @@ pub(super) struct Conn {
     /// Nothing sent after this arrives, in either direction.
     pub(super) cut: bool,
     pub(super) delay_max: Ms,
+    /// The oracle's memory: each log's records as of the last read.
+    pub(super) hists: BTreeMap<TopicPartition, Vec<Id>>,
     last_up: BTreeMap<Channel, Ms>,
     last_down: Ms,
 }
@@ -31,6 +36,7 @@ impl Conn {
             cloud: Some(cloud),
             cut: false,
             delay_max,
+            hists: BTreeMap::new(),
             last_up: BTreeMap::new(),
             last_down: 0,
         }

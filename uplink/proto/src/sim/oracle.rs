@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use headwater_batch::TopicPartition;
 
 use super::link::ConnId;
-use super::log::{Id, Log};
+use super::log::Id;
 use super::world::World;
 use crate::{StreamEntry, StreamKey, StreamOutcome};
 
@@ -32,15 +32,11 @@ impl World {
             }
             (StreamOutcome::Ledger { gap, .. }, _) => {
                 let device = self.conns[conn].device;
-                let of_stream =
-                    |l: &&Log| l.tp == key.tp && l.incarnations.contains(&key.incarnation);
-                let sender = self.devices[device].logs.iter().filter(of_stream);
-                let copies = self.devices.iter().flat_map(|d| &d.logs);
-                let copies = copies.chain(self.image.iter().flatten()).filter(of_stream);
-                if let Some(log) = sender.chain(copies).next() {
-                    let to = (gap.to.0 as usize).min(log.hist.len());
-                    let ids = log.hist.get(gap.from.0 as usize..to).unwrap_or_default();
-                    self.ledgered.extend(ids);
+                // What the sender's card held when it last read for this connection.
+                if let Some(hist) = self.conns[conn].hists.get(&key.tp) {
+                    let to = (gap.to.0 as usize).min(hist.len());
+                    self.ledgered
+                        .extend(hist.get(gap.from.0 as usize..to).unwrap_or_default());
                 }
                 if self.devices[device].run != self.conns[conn].run {
                     return; // sent by an earlier life; the card may have changed since

@@ -469,6 +469,7 @@ impl World {
             return;
         }
         let log = d.logs.iter().find(|l| l.tp == *tp).expect("logs stay");
+        self.conns[conn].hists.insert(tp.clone(), log.hist.clone());
         if failed {
             session.read_failed(now, tp);
             self.note("read failed", || format!("device {device} at {from}"));
