@@ -56,7 +56,6 @@ pub(crate) fn open(
     {
         let mut state = shared.state();
         state.segments = segments.iter().copied().map(info).collect();
-        state.start = segments.first().map_or(Offset::ZERO, |first| first.0);
     }
     if let Some(&(base, bytes)) = segments.last() {
         let tail = Tail::find(&shared, base, bytes, known, limits, &mut notes)?;

@@ -21,7 +21,10 @@ impl Store {
         if live + bytes > live_max {
             // The journal is full of what the next checkpoint lets go of.
             self.checkpoint_wanted = true;
-            return Err(Refused::Full { used: live, limit: live_max });
+            return Err(Refused::Full {
+                used: live,
+                limit: live_max,
+            });
         }
         // Once in a segment, once in the journal, at most.
         let need = bytes.saturating_mul(2);

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use headwater_batch::{Limits, Offset, TopicPartition};
 
 use super::frames::{
-    self, AckedFrame, BOOT_PARTITIONS_MAX, BootFrame, BootPartition, EntryFrame, ForkFrame, GapFrame,
-    LogStartFrame, PartitionFrame,
+    self, AckedFrame, BOOT_PARTITIONS_MAX, BootFrame, BootPartition, EntryFrame, ForkFrame,
+    GapFrame, LogStartFrame, PartitionFrame,
 };
 use super::meta::{Header, OWNER, PARTITION_KEY, PartitionMeta, STORE, STORE_KEY, StoreMeta};
 use super::stage::ENTRY_RECORDS_MAX;
@@ -493,7 +493,11 @@ impl Replay {
 
     /// Nothing has `packed..to`, although it was durable once. Frames that come later may say why.
     fn hole(&mut self, number: usize, to: Offset) {
-        let gap = Gap { from: self.packed[number], to, reason: GapReason::Corrupt };
+        let gap = Gap {
+            from: self.packed[number],
+            to,
+            reason: GapReason::Corrupt,
+        };
         self.holes.push((number, gap));
     }
 
@@ -503,7 +507,11 @@ impl Replay {
         for &(number, Gap { from, to, reason }) in &self.holes {
             let meta = &self.store.table.partitions[number].meta;
             let parts = meta.uncovered(from.max(meta.start), to);
-            holes.extend(parts.into_iter().map(|(from, to)| (number, Gap { from, to, reason })));
+            holes.extend(
+                parts
+                    .into_iter()
+                    .map(|(from, to)| (number, Gap { from, to, reason })),
+            );
         }
         holes
     }
@@ -533,7 +541,9 @@ impl Replay {
             partition.log.delete_below(partition.meta.start)?;
         }
         let holes = self.unexplained();
-        let Replay { mut store, mut out, .. } = self;
+        let Replay {
+            mut store, mut out, ..
+        } = self;
         store.clock_seen = store.clock_base;
         store.segment_bytes = store.table.partitions.iter().map(|p| p.log.bytes()).sum();
         store.journal_start(&holes, start)?;
@@ -546,7 +556,9 @@ impl Replay {
             partition.meta.prune();
             if partition.meta.boots.len() == 1 && partition.meta.next > partition.meta.start {
                 let tp = &partition.meta.tp;
-                out.notes.push(format!("{tp}: its lineage is lost, a new incarnation begins"));
+                out.notes.push(format!(
+                    "{tp}: its lineage is lost, a new incarnation begins"
+                ));
             }
             partition.publish();
             partition.extend_over_gaps();

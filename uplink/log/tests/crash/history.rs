@@ -102,7 +102,11 @@ pub fn run(seed: u64, plan: &Plan) -> Outcome {
     cfg.batch_bytes = 1024 << rng.below(3);
     cfg.linger_ms = 100;
     cfg.hold_ms = 1_000;
-    cfg.level = if rng.one_in(2) { Level::None } else { Level::Zstd(1) };
+    cfg.level = if rng.one_in(2) {
+        Level::None
+    } else {
+        Level::Zstd(1)
+    };
     cfg.segment_bytes = 4096 << rng.below(3);
     cfg.memory_bytes = 64 << 10;
     cfg.retention_bytes = rng.one_in(2).then_some(16 << 10);
@@ -117,7 +121,11 @@ pub fn run(seed: u64, plan: &Plan) -> Outcome {
         disk: SimDisk::new(seed),
         rng,
         cfg,
-        model: Model { next_id: 1, drop_oldest: plan.drop_oldest, ..Model::default() },
+        model: Model {
+            next_id: 1,
+            drop_oldest: plan.drop_oldest,
+            ..Model::default()
+        },
         plan: plan.clone(),
         now: 1_000,
         boot: 0,
@@ -132,7 +140,11 @@ pub fn run(seed: u64, plan: &Plan) -> Outcome {
     history.seen.power_cuts = counters.power_cuts;
     history.seen.eio = counters.eio;
     history.seen.unsynced_survivors = history.model.survivors;
-    Outcome { result, trace: history.trace, seen: history.seen }
+    Outcome {
+        result,
+        trace: history.trace,
+        seen: history.seen,
+    }
 }
 
 impl History {
@@ -204,7 +216,11 @@ impl History {
     }
 
     fn how(&mut self) -> Crash {
-        if self.rng.one_in(3) { Crash::Kill } else { Crash::Power }
+        if self.rng.one_in(3) {
+            Crash::Kill
+        } else {
+            Crash::Power
+        }
     }
 
     fn crash(&mut self) {
@@ -225,7 +241,10 @@ impl History {
     /// Flips a bit in a file of some kind.
     fn rot(&mut self) {
         let files = self.disk.files();
-        let files: Vec<_> = files.iter().filter(|path| !path.ends_with("quarantine")).collect();
+        let files: Vec<_> = files
+            .iter()
+            .filter(|path| !path.ends_with("quarantine"))
+            .collect();
         if files.is_empty() {
             return;
         }
@@ -245,8 +264,14 @@ impl History {
         let checkpoints = FileStore::open(Arc::clone(&disk), Path::new("/data/checkpoints"));
         let checkpoints = self.check(checkpoints, "open checkpoints")?;
         let (cfg, incarnation) = (self.cfg.clone(), u128::from(self.boot) << 32);
-        let opened =
-            Store::open(disk, Box::new(checkpoints), cfg, self.now, self.boot, incarnation);
+        let opened = Store::open(
+            disk,
+            Box::new(checkpoints),
+            cfg,
+            self.now,
+            self.boot,
+            incarnation,
+        );
         if opened.is_err() && self.disk.is_down() {
             self.seen.crashed_opens += 1;
         }
@@ -255,7 +280,13 @@ impl History {
             let files = self.disk.files();
             self.note(|| format!("files: {files:?}"));
         }
-        self.note(|| format!("recovered {} ops, {:?}", recovered.ops.len(), recovered.notes));
+        self.note(|| {
+            format!(
+                "recovered {} ops, {:?}",
+                recovered.ops.len(),
+                recovered.notes
+            )
+        });
         self.model.recovered(&recovered)?;
         self.seal(&mut store)?;
         let found = self.model.compare(&mut store, self.now);
@@ -321,15 +352,24 @@ impl History {
     }
 
     fn partition(&mut self) -> TopicPartition {
-        ["a-0", "a-1", "b.c-0"][self.rng.below(3) as usize].parse().unwrap()
+        ["a-0", "a-1", "b.c-0"][self.rng.below(3) as usize]
+            .parse()
+            .unwrap()
     }
 
     fn record(&mut self) -> NewRecord {
         let n = self.rng.next();
-        let size = if self.rng.one_in(10) { 900 } else { 1 + self.rng.below(150) as usize };
+        let size = if self.rng.one_in(10) {
+            900
+        } else {
+            1 + self.rng.below(150) as usize
+        };
         // Clocks are unset now and then.
-        let timestamp =
-            if self.rng.one_in(8) { 5 } else { 1_780_000_000_000 + self.rng.below(1000) as i64 };
+        let timestamp = if self.rng.one_in(8) {
+            5
+        } else {
+            1_780_000_000_000 + self.rng.below(1000) as i64
+        };
         let mut record = NewRecord::new(timestamp, format!("k{}", n % 5), vec![n as u8; size]);
         if self.rng.one_in(3) {
             record = record.header("edge", n.to_be_bytes().to_vec());
@@ -342,16 +382,25 @@ impl History {
 
     fn stage(&mut self, store: &mut Store) -> Result<(), End> {
         for _ in 0..1 + self.rng.below(12) {
-            let count = if self.rng.one_in(6) { self.rng.below(4) } else { 1 };
-            let records: Vec<_> =
-                (0..count).map(|_| (self.partition(), self.record())).collect();
+            let count = if self.rng.one_in(6) {
+                self.rng.below(4)
+            } else {
+                1
+            };
+            let records: Vec<_> = (0..count)
+                .map(|_| (self.partition(), self.record()))
+                .collect();
             let (id, nonce) = (self.model.next_id, self.rng.next());
             let durability = match self.rng.below(3) {
                 0 => Durability::Interval,
                 1 => Durability::Os,
                 _ => Durability::Fsync,
             };
-            let entry = Entry { records: records.clone(), op: op(id, nonce), durability };
+            let entry = Entry {
+                records: records.clone(),
+                op: op(id, nonce),
+                durability,
+            };
             match store.stage(entry, self.now) {
                 Ok(staged) => {
                     self.seen.records += count;
@@ -360,7 +409,13 @@ impl History {
                     let records = placed.map(|((tp, record), offset)| (tp, offset, record));
                     let (token, at) = (staged.token.0, self.now);
                     let records = records.collect();
-                    self.model.staged(Staged { id, nonce, token, at, records });
+                    self.model.staged(Staged {
+                        id,
+                        nonce,
+                        token,
+                        at,
+                        records,
+                    });
                 }
                 Err(refused) => {
                     self.seen.full += 1;
@@ -444,7 +499,9 @@ impl History {
 
     fn ack(&mut self, store: &mut Store) {
         let tp = self.partition();
-        let Some(end) = store.sealed_end(&tp) else { return };
+        let Some(end) = store.sealed_end(&tp) else {
+            return;
+        };
         let acked = store.acked(&tp).unwrap_or_default();
         let span = end.since(acked).unwrap_or(0);
         let to = acked.0 + self.rng.below(span + 1) as i64;
@@ -456,13 +513,19 @@ impl History {
 
     fn fork(&mut self, store: &mut Store) -> Result<(), End> {
         let tp = self.partition();
-        let Some(next) = store.next(&tp) else { return Ok(()) };
+        let Some(next) = store.next(&tp) else {
+            return Ok(());
+        };
         let acked = store.acked(&tp).unwrap_or_default();
         let span = next.since(acked).unwrap_or(0);
         // Below `at` the cloud has everything, as the parent's.
         let at = Offset(acked.0 + self.rng.below(span / 4 + 1) as i64);
         let incarnation = u128::from(self.rng.next());
-        self.model.maybe_forks.entry(tp.clone()).or_default().push(incarnation);
+        self.model
+            .maybe_forks
+            .entry(tp.clone())
+            .or_default()
+            .push(incarnation);
         let most = self.model.acked.entry(tp.clone()).or_default();
         *most = (*most).max(at.0);
         let forked = store.fork(&tp, incarnation, at, self.now);

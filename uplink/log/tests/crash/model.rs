@@ -68,7 +68,11 @@ impl Model {
 
     /// Entries up to the token are acked.
     pub fn acked_to(&mut self, token: u64) {
-        let count = self.maybe.iter().take_while(|entry| entry.token <= token).count();
+        let count = self
+            .maybe
+            .iter()
+            .take_while(|entry| entry.token <= token)
+            .count();
         for entry in self.maybe.drain(..count).collect::<Vec<_>>() {
             self.settle(&entry);
         }
@@ -162,7 +166,10 @@ impl Model {
                     for bytes in batches {
                         let view = BatchView::parse(&bytes, &Limits::UPLINK).map_err(display)?;
                         view.verify_crc().map_err(display)?;
-                        for record in view.records(&mut decoder, &Limits::UPLINK).map_err(display)? {
+                        for record in view
+                            .records(&mut decoder, &Limits::UPLINK)
+                            .map_err(display)?
+                        {
                             let record = record.map_err(display)?;
                             let new = record.to_new().expect("test headers are text");
                             if seen.insert(record.offset.0, new).is_some() {
@@ -181,7 +188,11 @@ impl Model {
                     if !self.rotten {
                         return Err(format!("{tp}: {from}..{to} corrupt without rot: {what}"));
                     }
-                    let gap = headwater_log::store::Gap { from, to, reason: GapReason::Corrupt };
+                    let gap = headwater_log::store::Gap {
+                        from,
+                        to,
+                        reason: GapReason::Corrupt,
+                    };
                     store.add_gap(tp, gap, now).map_err(display)?;
                     store.commit(now).map_err(display)?;
                     gaps.push((from.0, to.0, GapReason::Corrupt));
@@ -207,7 +218,9 @@ impl Model {
         let start = store.start(tp).unwrap_or_default().0;
         let acked = self.acked.get(tp).copied().unwrap_or(0);
         for (offset, record) in &self.durable[tp] {
-            let gap = gaps.iter().find(|(from, to, _)| (*from..*to).contains(offset));
+            let gap = gaps
+                .iter()
+                .find(|(from, to, _)| (*from..*to).contains(offset));
             match (seen.get(offset), gap) {
                 (Some(found), _) if found == record => {}
                 (Some(found), _) => {
@@ -220,8 +233,13 @@ impl Model {
                 (None, None) => return Err(format!("{tp}: {offset} is lost, start {start}")),
             }
         }
-        match seen.keys().find(|offset| !self.durable[tp].contains_key(offset)) {
-            Some(extra) => Err(format!("{tp}: {extra} was never staged, or did not survive")),
+        match seen
+            .keys()
+            .find(|offset| !self.durable[tp].contains_key(offset))
+        {
+            Some(extra) => Err(format!(
+                "{tp}: {extra} was never staged, or did not survive"
+            )),
             None => Ok(()),
         }
     }
@@ -234,11 +252,17 @@ impl Model {
     ) -> Result<(), String> {
         let lineage = store.lineage(tp).ok_or("no lineage")?;
         let forks = self.maybe_forks.remove(tp).unwrap_or_default();
-        let known = self.incarnation.entry(tp.clone()).or_insert(lineage.incarnation);
+        let known = self
+            .incarnation
+            .entry(tp.clone())
+            .or_insert(lineage.incarnation);
         // Rot may have taken all that told of it: then a new one begins, and says so.
         let anew = self.rotten && lineage.boots.len() == 1;
         if *known != lineage.incarnation && !forks.contains(&lineage.incarnation) && !anew {
-            return Err(format!("{tp}: incarnation {:x} from nowhere", lineage.incarnation));
+            return Err(format!(
+                "{tp}: incarnation {:x} from nowhere",
+                lineage.incarnation
+            ));
         }
         *known = lineage.incarnation;
         if !lineage.boots.is_sorted_by_key(|boot| boot.1) {

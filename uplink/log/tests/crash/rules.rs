@@ -18,7 +18,11 @@ fn finds(plan: &Plan, off: impl Fn(&mut Rules)) -> String {
             Ok(Err(problem)) => problem,
             Err(_) => "an assertion of the store".to_owned(),
         };
-        assert_eq!(run(seed, plan).result, Ok(()), "seed {seed} fails with the rule too");
+        assert_eq!(
+            run(seed, plan).result,
+            Ok(()),
+            "seed {seed} fails with the rule too"
+        );
         println!("seed {seed}: {problem}");
         return problem;
     }
