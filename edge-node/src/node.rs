@@ -143,7 +143,7 @@ impl Node {
             handle.clone(),
         )?;
         for note in &opened.notes {
-            tracing::warn!(note, "recovery");
+            tracing::info!(note, "recovery");
         }
         let broker = restore(&config, &opened, clock.now_ms())?;
         let (log, counters) = (opened.worker.view(), opened.worker.counters());
@@ -400,7 +400,7 @@ impl Net {
             }
         });
         // Dropping the uplink closed its connection; this lets the packet out.
-        runtime.block_on(tokio::time::sleep(GOOD_BYE));
+        runtime.block_on(async { tokio::time::sleep(GOOD_BYE).await });
         runtime.shutdown_timeout(GOOD_BYE);
         ended
     }
