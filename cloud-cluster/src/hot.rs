@@ -69,12 +69,19 @@ pub struct HotBatch {
 
 impl Hot {
     pub fn partition(&self, tp: &TopicPartition) -> Option<Arc<PartitionLog>> {
-        self.partitions.read().expect("no holder panics").get(tp).cloned()
+        self.partitions
+            .read()
+            .expect("no holder panics")
+            .get(tp)
+            .cloned()
     }
 
     pub fn partitions(&self) -> Vec<(TopicPartition, Arc<PartitionLog>)> {
         let partitions = self.partitions.read().expect("no holder panics");
-        partitions.iter().map(|(tp, log)| (tp.clone(), log.clone())).collect()
+        partitions
+            .iter()
+            .map(|(tp, log)| (tp.clone(), log.clone()))
+            .collect()
     }
 
     /// Bytes held by all partitions.
@@ -88,9 +95,20 @@ impl Hot {
     }
 
     pub fn open(&self, tp: &TopicPartition, topic_id: u128, start: Offset, next: Offset) {
-        let marks = Marks { start, next, open: true };
-        let inner = Inner { marks, topic_id, ..Inner::default() };
-        let log = PartitionLog { inner: Mutex::new(inner), total: self.bytes.clone() };
+        let marks = Marks {
+            start,
+            next,
+            open: true,
+        };
+        let inner = Inner {
+            marks,
+            topic_id,
+            ..Inner::default()
+        };
+        let log = PartitionLog {
+            inner: Mutex::new(inner),
+            total: self.bytes.clone(),
+        };
         let mut partitions = self.partitions.write().expect("no holder panics");
         if let Some(old) = partitions.insert(tp.clone(), Arc::new(log)) {
             old.close();
@@ -98,7 +116,12 @@ impl Hot {
     }
 
     pub fn close(&self, tp: &TopicPartition) {
-        if let Some(log) = self.partitions.write().expect("no holder panics").remove(tp) {
+        if let Some(log) = self
+            .partitions
+            .write()
+            .expect("no holder panics")
+            .remove(tp)
+        {
             log.close();
             self.drained.notify_waiters();
         }
@@ -208,14 +231,20 @@ impl PartitionLog {
     /// The batches of `[from, to)`.
     pub fn range(&self, from: Offset, to: Offset) -> Vec<(Offset, HotBatch)> {
         let inner = self.lock();
-        let held = inner.batches.range(..to).filter(|(_, batch)| batch.end > from);
+        let held = inner
+            .batches
+            .range(..to)
+            .filter(|(_, batch)| batch.end > from);
         held.map(|(base, batch)| (*base, batch.clone())).collect()
     }
 
     /// What is held: bytes and the time of the oldest batch.
     pub fn held(&self) -> Option<(u64, i64)> {
         let inner = self.lock();
-        inner.batches.first_key_value().map(|(_, first)| (inner.bytes, first.at_ms))
+        inner
+            .batches
+            .first_key_value()
+            .map(|(_, first)| (inner.bytes, first.at_ms))
     }
 
     /// Asks to be told when records come in or the partition closes.
@@ -246,7 +275,14 @@ mod tests {
 
     fn batch(end: i64, bytes: usize) -> HotBatch {
         let bytes = Bytes::from(vec![0; bytes]);
-        HotBatch { end: Offset(end), epoch: 1, at_ms: end, max_timestamp: 0, position: 0, bytes }
+        HotBatch {
+            end: Offset(end),
+            epoch: 1,
+            at_ms: end,
+            max_timestamp: 0,
+            position: 0,
+            bytes,
+        }
     }
 
     fn log() -> (Hot, Arc<PartitionLog>) {

@@ -18,6 +18,7 @@
 //! `edge-node` is not known here, nor is this crate there; both stand on the crates in `uplink/`.
 
 pub mod admin;
+mod batches;
 pub mod cli;
 pub mod clock;
 pub mod cold;

@@ -7,10 +7,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use headwater_batch::{Offset, TopicPartition, stamp};
-use headwater_log::segment::BatchMeta;
 use headwater_shard::{At, Effect, Entry, Outcome, Segment};
 use tokio::sync::mpsc::UnboundedSender;
 
+use crate::batches::peek;
 use crate::hot::{Hot, HotBatch};
 use crate::shardlog::ShardId;
 use crate::shardlog::frames::Carried;
@@ -41,7 +41,8 @@ impl Machine {
         for id in self.shards.data() {
             let shard = self.shards.read(id);
             for (tp, partition) in shard.partitions() {
-                self.hot.open(tp, partition.topic_id, partition.start, partition.next);
+                self.hot
+                    .open(tp, partition.topic_id, partition.start, partition.next);
             }
         }
     }
@@ -65,20 +66,40 @@ impl Machine {
 
     fn carry_out(&self, id: ShardId, effect: Effect, batch: &Bytes, entry: &Entry, position: u64) {
         match effect {
-            Effect::Append { tp, base, end, epoch, at_ms } => {
-                let log = self.hot.partition(&tp).expect("an open partition has its hot end");
+            Effect::Append {
+                tp,
+                base,
+                end,
+                epoch,
+                at_ms,
+            } => {
+                let log = self
+                    .hot
+                    .partition(&tp)
+                    .expect("an open partition has its hot end");
                 let bytes = stamped(batch, base, epoch);
-                let max_timestamp = BatchMeta::peek(&bytes).map_or(-1, |meta| meta.max_timestamp);
+                let max_timestamp = peek(&bytes).map_or(-1, |meta| meta.max_timestamp);
                 metrics::counter!("headwater_append_bytes_total", "from" => origin(entry))
                     .increment(bytes.len() as u64);
                 metrics::counter!("headwater_append_records_total", "from" => origin(entry))
                     .increment(end.since(base).unwrap_or(0));
-                log.append(base, HotBatch { end, epoch, at_ms, max_timestamp, position, bytes });
+                log.append(
+                    base,
+                    HotBatch {
+                        end,
+                        epoch,
+                        at_ms,
+                        max_timestamp,
+                        position,
+                        bytes,
+                    },
+                );
             }
             Effect::PartitionOpened(tp) => {
                 let shard = self.shards.read(id);
                 let partition = shard.partition(&tp).expect("it was just opened");
-                self.hot.open(&tp, partition.topic_id, partition.start, partition.next);
+                self.hot
+                    .open(&tp, partition.topic_id, partition.start, partition.next);
             }
             Effect::PartitionClosed(tp) => self.hot.close(&tp),
             Effect::LogStart(tp, start) => {
@@ -107,7 +128,7 @@ impl Machine {
     /// Puts a batch back that was copied forward, unless it is cold or gone by now.
     pub fn restore(&self, carried: Carried, position: u64) {
         let Carried { head, batch } = carried;
-        let Some(meta) = BatchMeta::peek(&batch) else { return };
+        let Some(meta) = peek(&batch) else { return };
         let cold_end = {
             let shard = self.shards.read(self.shards.of(&head.tp));
             match shard.partition(&head.tp) {
@@ -118,10 +139,22 @@ impl Machine {
         if meta.end() <= cold_end {
             return;
         }
-        let Some(log) = self.hot.partition(&head.tp) else { return };
+        let Some(log) = self.hot.partition(&head.tp) else {
+            return;
+        };
         let (end, max_timestamp) = (meta.end(), meta.max_timestamp);
         let (epoch, at_ms, bytes) = (head.epoch, head.at_ms, batch);
-        log.restore(meta.base, HotBatch { end, epoch, at_ms, max_timestamp, position, bytes });
+        log.restore(
+            meta.base,
+            HotBatch {
+                end,
+                epoch,
+                at_ms,
+                max_timestamp,
+                position,
+                bytes,
+            },
+        );
     }
 
     fn refresh_topic(&self, id: ShardId, entry: &Entry) {

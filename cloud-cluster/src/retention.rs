@@ -49,7 +49,11 @@ fn due(shards: &Shards, defaults: Retention, now_ms: i64) -> Vec<(TopicPartition
         for (tp, partition) in shard.partitions() {
             let retention = of_topic(shards, tp, defaults);
             let start = new_start(shard.segments(tp), retention, now_ms);
-            moves.extend(start.filter(|start| *start > partition.start).map(|s| (tp.clone(), s)));
+            moves.extend(
+                start
+                    .filter(|start| *start > partition.start)
+                    .map(|s| (tp.clone(), s)),
+            );
         }
     }
     moves
@@ -57,10 +61,15 @@ fn due(shards: &Shards, defaults: Retention, now_ms: i64) -> Vec<(TopicPartition
 
 fn of_topic(shards: &Shards, tp: &TopicPartition, defaults: Retention) -> Retention {
     let meta = shards.read(shards.meta());
-    let Some(topic) = meta.topic(&tp.topic) else { return defaults };
+    let Some(topic) = meta.topic(&tp.topic) else {
+        return defaults;
+    };
     let own = |key: &str| topic.config.get(key).and_then(|value| value.parse().ok());
     // A compacted topic keeps its newest values for ever; only "delete" deletes.
-    let deletes = topic.config.get("cleanup.policy").is_none_or(|p| p.contains("delete"));
+    let deletes = topic
+        .config
+        .get("cleanup.policy")
+        .is_none_or(|p| p.contains("delete"));
     if !deletes {
         return Retention { ms: -1, bytes: -1 };
     }

@@ -19,8 +19,13 @@ pub struct Shards {
 impl Shards {
     /// `all` holds the data shards and then the metadata shard.
     pub fn new(all: Vec<Shard>) -> Shards {
-        assert!(all.len() > 1, "at least one data shard and the metadata shard");
-        Shards { all: all.into_iter().map(RwLock::new).collect() }
+        assert!(
+            all.len() > 1,
+            "at least one data shard and the metadata shard"
+        );
+        Shards {
+            all: all.into_iter().map(RwLock::new).collect(),
+        }
     }
 
     fn data_count(&self) -> u32 {
@@ -57,12 +62,16 @@ impl Shards {
     }
 
     pub fn read(&self, id: ShardId) -> RwLockReadGuard<'_, Shard> {
-        self.all[usize::from(id.0)].read().expect("apply does not panic")
+        self.all[usize::from(id.0)]
+            .read()
+            .expect("apply does not panic")
     }
 
     /// For the thread that applies.
     pub(crate) fn write(&self, id: ShardId) -> RwLockWriteGuard<'_, Shard> {
-        self.all[usize::from(id.0)].write().expect("apply does not panic")
+        self.all[usize::from(id.0)]
+            .write()
+            .expect("apply does not panic")
     }
 }
 

@@ -69,16 +69,31 @@ impl Receiver {
             let (sender, queue) = mpsc::unbounded_channel();
             let (proposed, waiting) = mpsc::unbounded_channel();
             tokio::spawn(answer(cluster.clone(), waiting));
-            tokio::spawn(Lane { cluster: cluster.clone(), proposed }.run(queue));
+            tokio::spawn(
+                Lane {
+                    cluster: cluster.clone(),
+                    proposed,
+                }
+                .run(queue),
+            );
             sender
         };
         let lanes = (0..LANES).map(lane).collect();
-        Receiver { lanes, addresses, alarms: Mutex::default() }
+        Receiver {
+            lanes,
+            addresses,
+            alarms: Mutex::default(),
+        }
     }
 
     /// The newest alarms, oldest first.
     pub fn alarms(&self) -> Vec<Alarm> {
-        self.alarms.lock().expect("no holder panics").iter().cloned().collect()
+        self.alarms
+            .lock()
+            .expect("no holder panics")
+            .iter()
+            .cloned()
+            .collect()
     }
 
     fn lane(&self, edge: &EdgeName) -> &UnboundedSender<Work> {
@@ -90,7 +105,9 @@ impl Receiver {
 impl Sink for Receiver {
     fn commit(&self, key: StreamKey, entry: StreamEntry, reply: Reply) {
         // A lane that is gone drops the reply, which says retry.
-        let _ = self.lane(&key.edge).send(Work::Commit(key.clone(), entry, reply));
+        let _ = self
+            .lane(&key.edge)
+            .send(Work::Commit(key.clone(), entry, reply));
     }
 
     fn alarm(&self, stream: StreamKey, kind: AlarmKind) {
@@ -99,7 +116,11 @@ impl Sink for Receiver {
         if alarms.len() >= ALARMS {
             alarms.pop_front();
         }
-        alarms.push_back(Alarm { at_ms: wall_ms(), stream, kind });
+        alarms.push_back(Alarm {
+            at_ms: wall_ms(),
+            stream,
+            kind,
+        });
     }
 
     fn connected(&self, edge: &EdgeName, _remote: SocketAddr) {
@@ -147,7 +168,12 @@ impl Lane {
         };
         let (head, batch) = entry.encode();
         let shard = self.cluster.shards.of(&to);
-        let entry = Entry::Stream { to: to.clone(), key, head, at_ms: wall_ms() };
+        let entry = Entry::Stream {
+            to: to.clone(),
+            key,
+            head,
+            at_ms: wall_ms(),
+        };
         match self.cluster.log.propose(shard, entry, batch).await {
             Ok(pending) => {
                 let _ = self.proposed.send((to, pending, reply));
@@ -204,7 +230,9 @@ impl Cluster {
         }
         let first = TopicPartition::new(key.tp.topic.clone(), 0);
         self.ensure(&first).await?;
-        let count = self.partitions_of(&first).ok_or("the topic went as it was made")?;
+        let count = self
+            .partitions_of(&first)
+            .ok_or("the topic went as it was made")?;
         let entry = Entry::PinStream {
             edge: key.edge.as_str().to_owned(),
             source: key.tp.clone(),
@@ -230,7 +258,11 @@ impl Cluster {
         let made = match self.partitions_of(tp) {
             Some(have) if have >= wanted => return Ok(()),
             Some(_) => self.topics.grow(name, wanted).await,
-            None => self.topics.ensure(name, self.default_partitions.max(wanted)).await,
+            None => {
+                self.topics
+                    .ensure(name, self.default_partitions.max(wanted))
+                    .await
+            }
         };
         made.map_err(|e| e.to_string())
     }
@@ -241,7 +273,10 @@ impl Cluster {
         if self.shards.read(self.shards.meta()).edge(&name).is_some() {
             return;
         }
-        let entry = Entry::AddEdge { name, at_ms: wall_ms() };
+        let entry = Entry::AddEdge {
+            name,
+            at_ms: wall_ms(),
+        };
         if let Err(error) = commit(&*self.log, self.shards.meta(), entry, Bytes::new()).await {
             tracing::warn!(%edge, %error, "the edge is not registered yet");
         }

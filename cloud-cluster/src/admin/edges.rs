@@ -27,11 +27,17 @@ pub(super) struct NewEdge {
 pub(super) async fn list(Extract(state): Extract<State>) -> Json<Value> {
     let inner = &state.inner;
     let shards = &inner.machine.shards;
-    let connections = inner.server.upgrade().map(|s| s.connections()).unwrap_or_default();
+    let connections = inner
+        .server
+        .upgrade()
+        .map(|s| s.connections())
+        .unwrap_or_default();
     let mut edges: Vec<Value> = Vec::new();
     let known: Vec<(String, headwater_shard::Edge)> = {
         let meta = shards.read(shards.meta());
-        meta.edges().map(|(name, edge)| (name.clone(), edge.clone())).collect()
+        meta.edges()
+            .map(|(name, edge)| (name.clone(), edge.clone()))
+            .collect()
     };
     for (name, edge) in known {
         let connected = connections.iter().find(|c| c.edge.as_str() == name);
@@ -76,8 +82,17 @@ pub(super) async fn add(
 ) -> Result<Json<Value>, Failure> {
     let inner = &state.inner;
     let name = EdgeName::new(&wanted.name).map_err(Failure::bad)?;
-    let entry = Entry::AddEdge { name: wanted.name.clone(), at_ms: wall_ms() };
-    let added = commit(&*inner.log, inner.machine.shards.meta(), entry, Bytes::new()).await;
+    let entry = Entry::AddEdge {
+        name: wanted.name.clone(),
+        at_ms: wall_ms(),
+    };
+    let added = commit(
+        &*inner.log,
+        inner.machine.shards.meta(),
+        entry,
+        Bytes::new(),
+    )
+    .await;
     match added {
         Ok(Outcome::Refused(refusal)) => return Err(Failure::new(StatusCode::CONFLICT, refusal)),
         Ok(_) => {}
@@ -91,9 +106,13 @@ pub(super) async fn add(
     let issued = tokio::task::spawn_blocking(move || {
         Ca::open(&dir).and_then(|ca| ca.issue_edge(&name, &addresses))
     });
-    let issued = issued.await.map_err(|e| Failure::new(StatusCode::INTERNAL_SERVER_ERROR, e))?;
+    let issued = issued
+        .await
+        .map_err(|e| Failure::new(StatusCode::INTERNAL_SERVER_ERROR, e))?;
     let bundle = issued.map_err(|e| Failure::new(StatusCode::INTERNAL_SERVER_ERROR, e))?;
-    Ok(Json(json!({ "name": wanted.name, "bundle": bundle.to_text() })))
+    Ok(Json(
+        json!({ "name": wanted.name, "bundle": bundle.to_text() }),
+    ))
 }
 
 pub(super) async fn revoke(
@@ -102,16 +121,29 @@ pub(super) async fn revoke(
 ) -> Result<Json<Value>, Failure> {
     let inner = &state.inner;
     let edge = EdgeName::new(&name).map_err(Failure::bad)?;
-    let entry = Entry::RevokeEdge { name: name.clone(), at_ms: wall_ms() };
-    let revoked = commit(&*inner.log, inner.machine.shards.meta(), entry, Bytes::new()).await;
+    let entry = Entry::RevokeEdge {
+        name: name.clone(),
+        at_ms: wall_ms(),
+    };
+    let revoked = commit(
+        &*inner.log,
+        inner.machine.shards.meta(),
+        entry,
+        Bytes::new(),
+    )
+    .await;
     revoked.map_err(|e| Failure::new(StatusCode::SERVICE_UNAVAILABLE, e))?;
     let (dir, listed) = (inner.data_dir.clone(), name.clone());
     let written = tokio::task::spawn_blocking(move || revoke_in(&dir, &listed)).await;
     let failed = |e: String| Failure::new(StatusCode::INTERNAL_SERVER_ERROR, e);
-    written.map_err(|e| failed(e.to_string()))?.map_err(|e| failed(e.to_string()))?;
+    written
+        .map_err(|e| failed(e.to_string()))?
+        .map_err(|e| failed(e.to_string()))?;
     let server = inner.server.upgrade();
     let closed = server.map_or(0, |server| server.disconnect(&edge, "certificate revoked"));
-    Ok(Json(json!({ "revoked": name, "connections_closed": closed })))
+    Ok(Json(
+        json!({ "revoked": name, "connections_closed": closed }),
+    ))
 }
 
 pub(super) async fn ledger(Extract(state): Extract<State>) -> Json<Value> {
@@ -119,7 +151,11 @@ pub(super) async fn ledger(Extract(state): Extract<State>) -> Json<Value> {
     let mut rows = Vec::new();
     for id in shards.data() {
         let shard = shards.read(id);
-        rows.extend(shard.ledger().map(|(number, entry)| (entry.at_ms, row(id.0, number, entry))));
+        rows.extend(
+            shard
+                .ledger()
+                .map(|(number, entry)| (entry.at_ms, row(id.0, number, entry))),
+        );
     }
     rows.sort_by_key(|(at_ms, _)| *at_ms);
     Json(Value::Array(rows.into_iter().map(|(_, row)| row).collect()))

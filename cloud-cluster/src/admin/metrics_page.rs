@@ -21,5 +21,8 @@ pub(super) fn install() {
 }
 
 pub(super) async fn metrics() -> String {
-    RECORDER.get().map(PrometheusHandle::render).unwrap_or_default()
+    RECORDER
+        .get()
+        .map(PrometheusHandle::render)
+        .unwrap_or_default()
 }

@@ -80,7 +80,9 @@ impl State {
             receiver: receiver.clone(),
             server: Arc::downgrade(server),
         };
-        State { inner: Arc::new(inner) }
+        State {
+            inner: Arc::new(inner),
+        }
     }
 }
 
@@ -121,7 +123,10 @@ struct Failure {
 
 impl Failure {
     fn new(status: StatusCode, what: impl ToString) -> Failure {
-        Failure { status, what: what.to_string() }
+        Failure {
+            status,
+            what: what.to_string(),
+        }
     }
 
     fn bad(what: impl ToString) -> Failure {

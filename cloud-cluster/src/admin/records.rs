@@ -51,7 +51,12 @@ pub(super) async fn records(
         from => from,
     };
     let from = Offset(from.max(marks.start.0));
-    wait(&log, from, Duration::from_millis(wanted.wait_ms.min(WAIT_MS_MAX))).await;
+    wait(
+        &log,
+        from,
+        Duration::from_millis(wanted.wait_ms.min(WAIT_MS_MAX)),
+    )
+    .await;
     let read = reader.read(&tp, &log, from, READ_BYTES, true).await;
     let chunks = read.map_err(|e| Failure::new(StatusCode::SERVICE_UNAVAILABLE, e))?;
     let max = wanted.max.unwrap_or(100).min(RECORDS_MAX);
@@ -59,9 +64,8 @@ pub(super) async fn records(
     let mut next = from;
     for chunk in &chunks {
         for found in batches(chunk) {
-            next = decode(&found.bytes, next, max, &mut records).map_err(|e| {
-                Failure::new(StatusCode::INTERNAL_SERVER_ERROR, e)
-            })?;
+            next = decode(&found.bytes, next, max, &mut records)
+                .map_err(|e| Failure::new(StatusCode::INTERNAL_SERVER_ERROR, e))?;
         }
     }
     let marks = log.marks();

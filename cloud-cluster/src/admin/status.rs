@@ -15,9 +15,15 @@ pub(super) async fn status(Extract(state): Extract<State>) -> Json<Value> {
         let shard = shards.read(id);
         let at = shard.applied();
         partitions += shard.partitions().count();
-        records += shard.partitions().map(|(_, p)| p.next.0 - p.start.0).sum::<i64>();
+        records += shard
+            .partitions()
+            .map(|(_, p)| p.next.0 - p.start.0)
+            .sum::<i64>();
         groups += shard.groups().count();
-        streams += shard.streams().map(|(_, _, s)| s.streams().len()).sum::<usize>();
+        streams += shard
+            .streams()
+            .map(|(_, _, s)| s.streams().len())
+            .sum::<usize>();
         shard_rows.push(json!({
             "shard": id.0,
             "is_metadata": id == shards.meta(),
@@ -26,7 +32,10 @@ pub(super) async fn status(Extract(state): Extract<State>) -> Json<Value> {
             "ledger_dropped": shard.ledger_dropped(),
         }));
     }
-    let edges_connected = inner.server.upgrade().map_or(0, |server| server.connections().len());
+    let edges_connected = inner
+        .server
+        .upgrade()
+        .map_or(0, |server| server.connections().len());
     let alarms: Vec<Value> = inner
         .receiver
         .alarms()

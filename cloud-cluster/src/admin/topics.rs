@@ -52,7 +52,14 @@ pub(super) async fn list(Extract(state): Extract<State>) -> Json<Value> {
             "partitions": partitions,
         })
     };
-    Json(Value::Array(machine.topics.all().iter().map(|topic| row(topic)).collect()))
+    Json(Value::Array(
+        machine
+            .topics
+            .all()
+            .iter()
+            .map(|topic| row(topic))
+            .collect(),
+    ))
 }
 
 pub(super) async fn create(
@@ -60,10 +67,19 @@ pub(super) async fn create(
     Json(wanted): Json<NewTopic>,
 ) -> Result<Json<Value>, Failure> {
     let name = TopicName::new(&wanted.name).map_err(Failure::bad)?;
-    let partitions = wanted.partitions.unwrap_or(state.inner.config.topics.partitions);
-    let made = state.inner.service.topics.create(name, partitions, wanted.config).await;
+    let partitions = wanted
+        .partitions
+        .unwrap_or(state.inner.config.topics.partitions);
+    let made = state
+        .inner
+        .service
+        .topics
+        .create(name, partitions, wanted.config)
+        .await;
     let id = made.map_err(|e| failure(&e))?;
-    Ok(Json(json!({ "name": wanted.name, "id": id.to_string(), "partitions": partitions })))
+    Ok(Json(
+        json!({ "name": wanted.name, "id": id.to_string(), "partitions": partitions }),
+    ))
 }
 
 pub(super) async fn remove(

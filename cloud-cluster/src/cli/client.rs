@@ -29,7 +29,10 @@ pub(super) fn ask(
     );
     stream.write_all(request.as_bytes()).map_err(io)?;
     let mut answer = Vec::new();
-    stream.take(ANSWER_BYTES_MAX).read_to_end(&mut answer).map_err(io)?;
+    stream
+        .take(ANSWER_BYTES_MAX)
+        .read_to_end(&mut answer)
+        .map_err(io)?;
     parse(&answer).map_err(|what| format!("{admin}: {what}"))
 }
 
@@ -49,7 +52,13 @@ fn parse(answer: &[u8]) -> Result<Value, String> {
 pub(super) fn escaped(part: &str) -> String {
     let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
     part.bytes()
-        .map(|b| if plain(b) { char::from(b).to_string() } else { format!("%{b:02x}") })
+        .map(|b| {
+            if plain(b) {
+                char::from(b).to_string()
+            } else {
+                format!("%{b:02x}")
+            }
+        })
         .collect()
 }
 
@@ -62,7 +71,10 @@ mod tests {
         assert_eq!(parse(b"HTTP/1.0 200 OK\r\n\r\n{\"a\":1}").unwrap()["a"], 1);
         let error = parse(b"HTTP/1.0 404 Not Found\r\n\r\n{\"error\":\"no such topic\"}");
         assert_eq!(error.unwrap_err(), "no such topic");
-        assert_eq!(parse(b"HTTP/1.0 500 x\r\n\r\noops\n").unwrap_err(), "status 500: oops");
+        assert_eq!(
+            parse(b"HTTP/1.0 500 x\r\n\r\noops\n").unwrap_err(),
+            "status 500: oops"
+        );
         parse(b"garbage").unwrap_err();
         assert_eq!(escaped("a/b c.d"), "a%2fb%20c.d");
     }

@@ -45,20 +45,34 @@ pub(super) enum EdgeCommand {
 impl EdgeCommand {
     pub(super) fn run(self) -> Result<(), String> {
         match self {
-            EdgeCommand::Add { name, out, address, settings } => {
-                add(&name, &out, &address, &settings)
-            }
+            EdgeCommand::Add {
+                name,
+                out,
+                address,
+                settings,
+            } => add(&name, &out, &address, &settings),
             EdgeCommand::Ls(at) => list(&at),
-            EdgeCommand::Revoke { name, data_dir: Some(dir), .. } => {
+            EdgeCommand::Revoke {
+                name,
+                data_dir: Some(dir),
+                ..
+            } => {
                 EdgeName::new(&name).map_err(|e| e.to_string())?;
                 revoke(&dir, &name).map_err(|e| e.to_string())?;
                 println!("{name} is revoked");
                 Ok(())
             }
-            EdgeCommand::Revoke { name, admin, data_dir: None } => {
+            EdgeCommand::Revoke {
+                name,
+                admin,
+                data_dir: None,
+            } => {
                 let path = format!("/edges/{}/revoke", escaped(&name));
                 let answer = ask(&admin, "POST", &path, None)?;
-                println!("{name} is revoked; {} connections closed", answer["connections_closed"]);
+                println!(
+                    "{name} is revoked; {} connections closed",
+                    answer["connections_closed"]
+                );
                 Ok(())
             }
         }
@@ -69,7 +83,10 @@ fn add(name: &str, out: &PathBuf, address: &[String], from: &Settings) -> Result
     let name = EdgeName::new(name).map_err(|e| e.to_string())?;
     let config = from.effective().map_err(|e| e.to_string())?;
     let revoked = Revoked::read(&revoked_of(&config.data_dir)).map_err(|e| e.to_string())?;
-    if revoked.holds(&Subject { edge: name.clone(), serial: String::new() }) {
+    if revoked.holds(&Subject {
+        edge: name.clone(),
+        serial: String::new(),
+    }) {
         return Err(format!("edge {name} was revoked; take another name"));
     }
     let addresses = match address {
@@ -80,9 +97,15 @@ fn add(name: &str, out: &PathBuf, address: &[String], from: &Settings) -> Result
         return Err(format!("--address {bad}: want HOST:PORT"));
     }
     let ca = Ca::open(&ca_of(&config.data_dir)).map_err(|e| e.to_string())?;
-    let bundle = ca.issue_edge(&name, &addresses).map_err(|e| e.to_string())?;
+    let bundle = ca
+        .issue_edge(&name, &addresses)
+        .map_err(|e| e.to_string())?;
     bundle.write(out).map_err(|e| e.to_string())?;
-    println!("{}: bundle of edge {name} for {}", out.display(), addresses.join(", "));
+    println!(
+        "{}: bundle of edge {name} for {}",
+        out.display(),
+        addresses.join(", ")
+    );
     println!("start it with: edge-node run --bundle {}", out.display());
     Ok(())
 }

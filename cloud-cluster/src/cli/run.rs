@@ -26,7 +26,9 @@ impl Run {
             return Ok(());
         }
         log_to_stderr(&config);
-        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .enable_all()
+            .build();
         let runtime = runtime.map_err(|e| format!("the runtime does not start: {e}"))?;
         let result = runtime.block_on(async {
             let stop = stop_signal().map_err(|e| format!("signals: {e}"))?;

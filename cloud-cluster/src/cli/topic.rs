@@ -48,11 +48,17 @@ impl TopicCommand {
     pub(super) fn run(self) -> Result<(), String> {
         match self {
             TopicCommand::Ls(at) => list(&at),
-            TopicCommand::Create { name, partitions, settings, at } => {
+            TopicCommand::Create {
+                name,
+                partitions,
+                settings,
+                at,
+            } => {
                 let mut config = Map::new();
                 for setting in settings {
-                    let (key, value) =
-                        setting.split_once('=').ok_or(format!("--set {setting}: want KEY=VALUE"))?;
+                    let (key, value) = setting
+                        .split_once('=')
+                        .ok_or(format!("--set {setting}: want KEY=VALUE"))?;
                     config.insert(key.into(), value.into());
                 }
                 let body = json!({ "name": name, "partitions": partitions, "config": config });
@@ -61,13 +67,22 @@ impl TopicCommand {
                 Ok(())
             }
             TopicCommand::Delete { name, at } => {
-                ask(&at.admin, "DELETE", &format!("/topics/{}", escaped(&name)), None)?;
+                ask(
+                    &at.admin,
+                    "DELETE",
+                    &format!("/topics/{}", escaped(&name)),
+                    None,
+                )?;
                 println!("{name} is deleted");
                 Ok(())
             }
-            TopicCommand::Tail { name, partition, last, no_follow, at } => {
-                tail(&at.admin, &name, partition, last.max(0), !no_follow)
-            }
+            TopicCommand::Tail {
+                name,
+                partition,
+                last,
+                no_follow,
+                at,
+            } => tail(&at.admin, &name, partition, last.max(0), !no_follow),
         }
     }
 }
@@ -77,20 +92,21 @@ fn list(at: &AdminAddress) -> Result<(), String> {
     for topic in topics.as_array().into_iter().flatten() {
         let partitions = topic["partitions"].as_array().map_or(0, Vec::len);
         let name = topic["name"].as_str().unwrap_or("-");
-        println!("{name}  {partitions} partitions  {} records", topic["records"]);
+        println!(
+            "{name}  {partitions} partitions  {} records",
+            topic["records"]
+        );
     }
     Ok(())
 }
 
-fn tail(
-    admin: &str,
-    name: &str,
-    only: Option<u32>,
-    last: i64,
-    follow: bool,
-) -> Result<(), String> {
+fn tail(admin: &str, name: &str, only: Option<u32>, last: i64, follow: bool) -> Result<(), String> {
     let topics = ask(admin, "GET", "/topics", None)?;
-    let topic = topics.as_array().into_iter().flatten().find(|t| t["name"] == name);
+    let topic = topics
+        .as_array()
+        .into_iter()
+        .flatten()
+        .find(|t| t["name"] == name);
     let topic = topic.ok_or(format!("there is no topic {name}"))?;
     let mut places: Vec<(u32, i64)> = Vec::new();
     for partition in topic["partitions"].as_array().into_iter().flatten() {
@@ -104,7 +120,11 @@ fn tail(
         let mut printed = 0;
         for (partition, from) in &mut places {
             // Wait at one of them only, so that all are looked at often.
-            let wait_ms = if follow { 500 / topic["partitions"].as_array().map_or(1, Vec::len) } else { 0 };
+            let wait_ms = if follow {
+                500 / topic["partitions"].as_array().map_or(1, Vec::len)
+            } else {
+                0
+            };
             let path = format!(
                 "/topics/{}/{partition}/records?from={from}&wait_ms={wait_ms}",
                 escaped(name)

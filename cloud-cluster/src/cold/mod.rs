@@ -46,9 +46,16 @@ pub enum ColdError {
     #[error("object store: {0}")]
     Store(#[from] object_store::Error),
     #[error("{path}: {source}", path = path.display())]
-    Io { path: PathBuf, source: std::io::Error },
+    Io {
+        path: PathBuf,
+        source: std::io::Error,
+    },
     #[error("{object} at byte {at}: {what}")]
-    Corrupt { object: String, at: u64, what: String },
+    Corrupt {
+        object: String,
+        at: u64,
+        what: String,
+    },
 }
 
 impl ColdError {
@@ -68,7 +75,11 @@ pub struct SegmentName {
 
 impl SegmentName {
     pub fn new(tp: &TopicPartition, base: Offset, uuid: u128) -> SegmentName {
-        SegmentName { tp: tp.clone(), base, uuid: Uuid::from_u128(uuid) }
+        SegmentName {
+            tp: tp.clone(),
+            base,
+            uuid: Uuid::from_u128(uuid),
+        }
     }
 
     fn object(&self, suffix: &str) -> Path {
@@ -82,10 +93,16 @@ impl SegmentName {
     /// Reads an object's name back; `None` for what is not ours.
     pub fn parse(object: &Path) -> Option<SegmentName> {
         let parts: Vec<_> = object.parts().collect();
-        let [tp, uuid, file] = parts.as_slice() else { return None };
+        let [tp, uuid, file] = parts.as_slice() else {
+            return None;
+        };
         let base = file.as_ref().get(..20)?.parse().ok()?;
         let uuid = uuid.as_ref().parse().ok()?;
-        Some(SegmentName { tp: tp.as_ref().parse().ok()?, base: Offset(base), uuid })
+        Some(SegmentName {
+            tp: tp.as_ref().parse().ok()?,
+            base: Offset(base),
+            uuid,
+        })
     }
 }
 
@@ -94,22 +111,35 @@ const SUFFIXES: [&str; 3] = ["log", "index", "timeindex"];
 impl ColdStore {
     /// Segments as files below `root`, which is made when missing.
     pub fn local(root: &FsPath) -> Result<ColdStore, ColdError> {
-        let io = |source| ColdError::Io { path: root.to_path_buf(), source };
+        let io = |source| ColdError::Io {
+            path: root.to_path_buf(),
+            source,
+        };
         std::fs::create_dir_all(root).map_err(io)?;
         let store = LocalFileSystem::new_with_prefix(root)?.with_automatic_cleanup(true);
         let root = root.canonicalize().map_err(io)?;
-        Ok(ColdStore { store: Arc::new(store), root: Some(root), indexes: IndexCache::default() })
+        Ok(ColdStore {
+            store: Arc::new(store),
+            root: Some(root),
+            indexes: IndexCache::default(),
+        })
     }
 
     /// Writes a segment. When it returns, all of it is durable.
     pub async fn put(&self, name: &SegmentName, bytes: SegmentBytes) -> Result<(), ColdError> {
-        let SegmentBytes { log, index, timeindex } = bytes;
+        let SegmentBytes {
+            log,
+            index,
+            timeindex,
+        } = bytes;
         let files = [("log", log), ("index", index), ("timeindex", timeindex)];
         for (suffix, bytes) in files {
             let payload = PutPayload::from_bytes(Bytes::from(bytes));
             self.store.put(&name.object(suffix), payload).await?;
         }
-        let Some(root) = self.root.clone() else { return Ok(()) };
+        let Some(root) = self.root.clone() else {
+            return Ok(());
+        };
         let dir = root.join(name.tp.to_string()).join(name.uuid.to_string());
         let base = name.base;
         let synced = tokio::task::spawn_blocking(move || {
@@ -154,7 +184,10 @@ mod tests {
     fn names_read_back() {
         let name = SegmentName::new(&"a.b-c-12".parse().unwrap(), Offset(7), 99);
         let object = name.object("log");
-        assert!(object.as_ref().ends_with("/00000000000000000007.log"), "{object}");
+        assert!(
+            object.as_ref().ends_with("/00000000000000000007.log"),
+            "{object}"
+        );
         assert_eq!(SegmentName::parse(&object), Some(name));
         assert_eq!(SegmentName::parse(&Path::from("x/y")), None);
         assert_eq!(SegmentName::parse(&Path::from("x/y/z.log")), None);

@@ -11,6 +11,7 @@ use headwater_shard::Segment;
 use object_store::ObjectStore;
 
 use super::{ColdError, ColdStore, SegmentName};
+use crate::batches::peek;
 
 /// The most bytes of indexes that are kept in memory; the oldest go first.
 const INDEX_CACHE_BYTES: usize = 32 << 20;
@@ -44,7 +45,12 @@ impl Indexes {
 
 impl IndexCache {
     fn find(&self, name: &SegmentName) -> Option<Arc<Indexes>> {
-        self.inner.lock().expect("no holder panics").held.get(name).cloned()
+        self.inner
+            .lock()
+            .expect("no holder panics")
+            .held
+            .get(name)
+            .cloned()
     }
 
     fn keep(&self, name: &SegmentName, indexes: Arc<Indexes>) {
@@ -56,7 +62,9 @@ impl IndexCache {
             inner.order.push_back(name.clone());
         }
         while inner.bytes > INDEX_CACHE_BYTES {
-            let Some(oldest) = inner.order.pop_front() else { break };
+            let Some(oldest) = inner.order.pop_front() else {
+                break;
+            };
             if let Some(old) = inner.held.remove(&oldest) {
                 inner.bytes -= old.byte_len();
             }
@@ -85,7 +93,12 @@ impl ColdStore {
             return Ok(indexes);
         }
         let index = self.store.get(&name.object("index")).await?.bytes().await?;
-        let timeindex = self.store.get(&name.object("timeindex")).await?.bytes().await?;
+        let timeindex = self
+            .store
+            .get(&name.object("timeindex"))
+            .await?
+            .bytes()
+            .await?;
         let indexes = Arc::new(Indexes { index, timeindex });
         self.indexes.keep(name, indexes.clone());
         Ok(indexes)
@@ -115,7 +128,11 @@ impl ColdStore {
                 Cut::NeedsTo(_) => {
                     let what = format!("no batch with offset {from}");
                     let object = name.object("log").to_string();
-                    return Err(ColdError::Corrupt { object, at: start, what });
+                    return Err(ColdError::Corrupt {
+                        object,
+                        at: start,
+                        what,
+                    });
                 }
             }
         }
@@ -130,7 +147,9 @@ impl ColdStore {
     ) -> Result<Option<Found>, ColdError> {
         let indexes = self.indexes(name).await?;
         let floor = time_floor(&indexes.timeindex, timestamp);
-        let mut from = floor.map_or(name.base, |e| Offset(name.base.0 + i64::from(e.relative_offset)));
+        let mut from = floor.map_or(name.base, |e| {
+            Offset(name.base.0 + i64::from(e.relative_offset))
+        });
         while from < segment.end {
             let bytes = self.read(name, segment, from, 1 << 20, true).await?;
             for found in batches(&bytes) {
@@ -152,8 +171,11 @@ impl ColdStore {
 pub fn batches(bytes: &Bytes) -> impl Iterator<Item = Found> + '_ {
     let mut at = 0;
     std::iter::from_fn(move || {
-        let meta = BatchMeta::peek(&bytes[at..]).filter(|meta| at + meta.bytes <= bytes.len())?;
-        let found = Found { meta, bytes: bytes.slice(at..at + meta.bytes) };
+        let meta = peek(&bytes[at..]).filter(|meta| at + meta.bytes <= bytes.len())?;
+        let found = Found {
+            meta,
+            bytes: bytes.slice(at..at + meta.bytes),
+        };
         at += meta.bytes;
         Some(found)
     })
@@ -169,7 +191,7 @@ enum Cut {
 fn cut(bytes: &[u8], from: Offset, bytes_max: usize, first_whole: bool) -> Cut {
     let (mut at, mut first) = (0, None);
     loop {
-        let Some(meta) = BatchMeta::peek(&bytes[at..]) else {
+        let Some(meta) = peek(&bytes[at..]) else {
             let whole = bytes.len() - at < HEADER_BYTES;
             return match first {
                 Some(first) => Cut::Done(first..at),
@@ -191,7 +213,11 @@ fn cut(bytes: &[u8], from: Offset, bytes_max: usize, first_whole: bool) -> Cut {
             return Cut::Done(start..at);
         }
         if end > bytes.len() {
-            return if is_first { Cut::NeedsTo(end as u64) } else { Cut::Done(start..at) };
+            return if is_first {
+                Cut::NeedsTo(end as u64)
+            } else {
+                Cut::Done(start..at)
+            };
         }
         at = end;
         if at == bytes.len() {
@@ -218,9 +244,13 @@ mod tests {
             let mut batch = BatchBuilder::new(Offset(100 + 2 * i), Level::None);
             for r in 0..2 {
                 let value = vec![b'x'; 2500];
-                batch.push(&NewRecord::new(1000 + 2 * i + r, "k", value)).unwrap();
+                batch
+                    .push(&NewRecord::new(1000 + 2 * i + r, "k", value))
+                    .unwrap();
             }
-            builder.append(&batch.finish()).unwrap();
+            builder
+                .append(&batch.finish(), &crate::batches::ANY_SIZE)
+                .unwrap();
         }
         let (end, bytes) = (builder.end(), builder.finish());
         let segment = Segment {
@@ -241,13 +271,26 @@ mod tests {
         let (_dir, store, name, segment) = stored(60).await;
         for from in 100..220 {
             for max in [0, 1, 6_000, 70_000, 1 << 20] {
-                let bytes = store.read(&name, &segment, Offset(from), max, true).await.unwrap();
+                let bytes = store
+                    .read(&name, &segment, Offset(from), max, true)
+                    .await
+                    .unwrap();
                 let first = batches(&bytes).next().unwrap().meta;
                 assert!(first.base.0 <= from && from <= first.last.0, "{from} {max}");
                 let read: Vec<_> = batches(&bytes).collect();
-                assert_eq!(read.iter().map(|f| f.meta.bytes).sum::<usize>(), bytes.len());
-                assert!(bytes.len() <= max.max(first.bytes), "{from} {max} {}", bytes.len());
-                let none = store.read(&name, &segment, Offset(from), 10, false).await.unwrap();
+                assert_eq!(
+                    read.iter().map(|f| f.meta.bytes).sum::<usize>(),
+                    bytes.len()
+                );
+                assert!(
+                    bytes.len() <= max.max(first.bytes),
+                    "{from} {max} {}",
+                    bytes.len()
+                );
+                let none = store
+                    .read(&name, &segment, Offset(from), 10, false)
+                    .await
+                    .unwrap();
                 assert!(none.is_empty());
             }
         }
@@ -257,11 +300,21 @@ mod tests {
     async fn times_are_found() {
         let (_dir, store, name, segment) = stored(60).await;
         for timestamp in 990..1120 {
-            let found = store.at_time(&name, &segment, timestamp).await.unwrap().unwrap();
+            let found = store
+                .at_time(&name, &segment, timestamp)
+                .await
+                .unwrap()
+                .unwrap();
             let expected = 100 + (timestamp - 1000).max(0) / 2 * 2;
             assert_eq!(found.meta.base.0, expected, "{timestamp}");
         }
-        assert!(store.at_time(&name, &segment, 1120).await.unwrap().is_none());
+        assert!(
+            store
+                .at_time(&name, &segment, 1120)
+                .await
+                .unwrap()
+                .is_none()
+        );
     }
 
     #[tokio::test]
@@ -271,6 +324,9 @@ mod tests {
         store.delete(&name).await.unwrap();
         store.delete(&name).await.unwrap();
         assert!(store.list().await.unwrap().is_empty());
-        store.read(&name, &segment, Offset(100), 10, true).await.unwrap_err();
+        store
+            .read(&name, &segment, Offset(100), 10, true)
+            .await
+            .unwrap_err();
     }
 }

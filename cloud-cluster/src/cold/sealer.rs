@@ -22,6 +22,7 @@ use headwater_shard::{Entry, Outcome, Refusal, Segment};
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::{ColdError, ColdStore, SegmentName};
+use crate::batches::ANY_SIZE;
 use crate::clock::wall_ms;
 use crate::hot::HotBatch;
 use crate::machine::{Gone, Machine};
@@ -71,7 +72,15 @@ impl Sealer {
         gone: UnboundedReceiver<Gone>,
     ) -> Sealer {
         let owed = BTreeMap::new();
-        Sealer { config, machine, log, cold, gone, owed, last_round: Instant::now() }
+        Sealer {
+            config,
+            machine,
+            log,
+            cold,
+            gone,
+            owed,
+            last_round: Instant::now(),
+        }
     }
 
     /// Runs until the node stops. Returns the error that has to stop it.
@@ -122,8 +131,15 @@ impl Sealer {
         if !stragglers.is_empty() {
             self.log.carry(stragglers).await.map_err(SealError::retry)?;
         }
-        let rows: Rows = self.owed.iter().map(|(k, v)| (k.clone(), v.clone())).collect();
-        self.log.checkpoint(mark.at, rows).await.map_err(SealError::retry)?;
+        let rows: Rows = self
+            .owed
+            .iter()
+            .map(|(k, v)| (k.clone(), v.clone()))
+            .collect();
+        self.log
+            .checkpoint(mark.at, rows)
+            .await
+            .map_err(SealError::retry)?;
         self.owed.clear();
         Ok(())
     }
@@ -138,7 +154,9 @@ impl Sealer {
 
     /// Seals what is hot below `end` into one or more segments.
     async fn seal(&self, tp: &TopicPartition, end: Offset) -> Result<(), SealError> {
-        let Some(log) = self.machine.hot.partition(tp) else { return Ok(()) };
+        let Some(log) = self.machine.hot.partition(tp) else {
+            return Ok(());
+        };
         let (topic_id, start) = (log.topic_id(), log.marks().start);
         let mut run: Vec<(Offset, HotBatch)> = Vec::new();
         let mut bytes = 0;
@@ -164,10 +182,14 @@ impl Sealer {
     ) -> Result<(), SealError> {
         let base = run.first().expect("a run has a batch").0;
         let appended_ms = run.iter().map(|(_, batch)| batch.at_ms).max().unwrap_or(0);
-        let max_timestamp = run.iter().map(|(_, batch)| batch.max_timestamp).max().unwrap_or(-1);
+        let max_timestamp = run
+            .iter()
+            .map(|(_, batch)| batch.max_timestamp)
+            .max()
+            .unwrap_or(-1);
         let mut builder = SegmentBuilder::new(base);
         for (_, batch) in &run {
-            let appended = builder.append(&batch.bytes);
+            let appended = builder.append(&batch.bytes, &ANY_SIZE);
             appended.map_err(|e| SealError::retry(format!("{tp} from {base}: {e}")))?;
         }
         let (end, bytes) = (builder.end(), builder.finish());
@@ -184,7 +206,12 @@ impl Sealer {
         let name = SegmentName::new(tp, base, uuid);
         metrics::counter!("headwater_cold_bytes_total").increment(segment.log_bytes);
         self.cold.put(&name, bytes).await.map_err(SealError::from)?;
-        let entry = Entry::AddSegment { tp: tp.clone(), topic_id, base, segment };
+        let entry = Entry::AddSegment {
+            tp: tp.clone(),
+            topic_id,
+            base,
+            segment,
+        };
         let shard = self.machine.shards.of(tp);
         let outcome = commit(&*self.log, shard, entry, bytes::Bytes::new()).await;
         match outcome.map_err(SealError::retry)? {
@@ -198,7 +225,9 @@ impl Sealer {
 
     /// The batches below `end` whose newest frame lies before `at`.
     fn straggler(&self, tp: &TopicPartition, end: Offset, at: Position) -> Vec<Carried> {
-        let Some(log) = self.machine.hot.partition(tp) else { return Vec::new() };
+        let Some(log) = self.machine.hot.partition(tp) else {
+            return Vec::new();
+        };
         let topic_id = log.topic_id();
         let held = log.range(log.marks().start, end).into_iter();
         held.filter(|(_, batch)| batch.position < at.0)
@@ -250,12 +279,18 @@ pub struct SealError {
 
 impl SealError {
     fn retry(what: impl ToString) -> SealError {
-        SealError { what: what.to_string(), fatal: false }
+        SealError {
+            what: what.to_string(),
+            fatal: false,
+        }
     }
 }
 
 impl From<ColdError> for SealError {
     fn from(error: ColdError) -> SealError {
-        SealError { fatal: error.is_fatal(), what: error.to_string() }
+        SealError {
+            fatal: error.is_fatal(),
+            what: error.to_string(),
+        }
     }
 }

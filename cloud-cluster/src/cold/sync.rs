@@ -23,6 +23,9 @@ pub(super) fn files_and_dirs(files: &[PathBuf], root: &Path) -> Result<(), ColdE
 }
 
 fn sync(path: &Path) -> Result<(), ColdError> {
-    let io = |source| ColdError::Io { path: path.to_path_buf(), source };
+    let io = |source| ColdError::Io {
+        path: path.to_path_buf(),
+        source,
+    };
     File::open(path).map_err(io)?.sync_all().map_err(io)
 }

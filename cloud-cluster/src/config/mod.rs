@@ -127,13 +127,19 @@ impl Default for TopicDefaults {
 
 impl Default for Uplink {
     fn default() -> Uplink {
-        Uplink { listen: loopback(4433), advertised: Vec::new(), connections_max: 20_000 }
+        Uplink {
+            listen: loopback(4433),
+            advertised: Vec::new(),
+            connections_max: 20_000,
+        }
     }
 }
 
 impl Default for Admin {
     fn default() -> Admin {
-        Admin { listen: loopback(8080) }
+        Admin {
+            listen: loopback(8080),
+        }
     }
 }
 
@@ -158,20 +164,31 @@ impl Default for Log {
 #[derive(Debug, Error)]
 pub enum ConfigError {
     #[error("config {path}: {source}", path = path.display())]
-    Io { path: PathBuf, source: std::io::Error },
+    Io {
+        path: PathBuf,
+        source: std::io::Error,
+    },
     #[error("config {path}: {what}", path = path.display())]
     Syntax { path: PathBuf, what: String },
     #[error("config: {key} = {value}: {valid}")]
-    Value { key: &'static str, value: String, valid: String },
+    Value {
+        key: &'static str,
+        value: String,
+        valid: String,
+    },
 }
 
 impl Config {
     /// Reads and checks a file.
     pub fn read(path: &Path) -> Result<Config, ConfigError> {
-        let text = std::fs::read_to_string(path)
-            .map_err(|source| ConfigError::Io { path: path.into(), source })?;
-        let config: Config = toml::from_str(&text)
-            .map_err(|e| ConfigError::Syntax { path: path.into(), what: e.to_string() })?;
+        let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Io {
+            path: path.into(),
+            source,
+        })?;
+        let config: Config = toml::from_str(&text).map_err(|e| ConfigError::Syntax {
+            path: path.into(),
+            what: e.to_string(),
+        })?;
         config.check()?;
         Ok(config)
     }
@@ -186,7 +203,10 @@ impl Config {
         let listen = self.kafka.listen;
         match self.kafka.advertised.rsplit_once(':') {
             Some((host, port)) => {
-                let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
+                let host = host
+                    .trim_start_matches('[')
+                    .trim_end_matches(']')
+                    .to_owned();
                 (host, port.parse().unwrap_or(listen.port()))
             }
             None if listen.ip().is_unspecified() => ("127.0.0.1".into(), listen.port()),
@@ -227,7 +247,10 @@ mod tests {
         let effective = Config::default().to_toml();
         let keys = |text: &str| -> Vec<String> {
             let key = |line: &str| line.split_once(" = ").map(|(key, _)| key.trim().to_owned());
-            text.lines().filter(|l| !l.starts_with('#')).filter_map(key).collect()
+            text.lines()
+                .filter(|l| !l.starts_with('#'))
+                .filter_map(key)
+                .collect()
         };
         let (mut have, mut want) = (keys(REFERENCE), keys(&effective));
         have.sort();
@@ -240,14 +263,22 @@ mod tests {
 
     #[test]
     fn what_is_printed_reads_back() {
-        let config = Config { node_id: 7, ..Config::default() };
+        let config = Config {
+            node_id: 7,
+            ..Config::default()
+        };
         assert_eq!(toml::from_str::<Config>(&config.to_toml()).unwrap(), config);
     }
 
     #[test]
     fn unknown_keys_are_named() {
-        let error = toml::from_str::<Config>("[kafka]\nlissten = \"x\"").unwrap_err().to_string();
-        assert!(error.contains("lissten") && error.contains("listen"), "{error}");
+        let error = toml::from_str::<Config>("[kafka]\nlissten = \"x\"")
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains("lissten") && error.contains("listen"),
+            "{error}"
+        );
     }
 
     #[test]

@@ -45,7 +45,11 @@ impl Service {
                 Ok(Some(plan.respond(found)))
             }),
             Outcome::Epochs(plan) => Box::pin(async move {
-                let ends = plan.asks.iter().map(|ask| service.reader.epoch_end(ask)).collect();
+                let ends = plan
+                    .asks
+                    .iter()
+                    .map(|ask| service.reader.epoch_end(ask))
+                    .collect();
                 Ok(Some(plan.respond(ends)))
             }),
             Outcome::ProducerId(plan) => Box::pin(async move {
@@ -67,7 +71,9 @@ impl Service {
             Outcome::Group(plan) => Box::pin(async move {
                 match service.groups.ask(plan.request).await {
                     Some(response) => Ok(Some(plan.pending.respond(response))),
-                    None => Err(CloseReason::SilentProduce(ErrorCode::CoordinatorNotAvailable)),
+                    None => Err(CloseReason::SilentProduce(
+                        ErrorCode::CoordinatorNotAvailable,
+                    )),
                 }
             }),
         }
@@ -106,9 +112,15 @@ impl Service {
         }
         let shard = self.reader.shards.of(&append.tp);
         let topic_id = topic.id.as_u128();
-        let entry = Entry::Produce { tp: append.tp.clone(), topic_id, at_ms };
+        let entry = Entry::Produce {
+            tp: append.tp.clone(),
+            topic_id,
+            at_ms,
+        };
         let proposed = self.log.propose(shard, entry, batch).await;
-        proposed.map(|pending| (pending, time)).map_err(|e| errors::of_propose(&e))
+        proposed
+            .map(|pending| (pending, time))
+            .map_err(|e| errors::of_propose(&e))
     }
 
     async fn producer_id(&self) -> Result<ProducerIdentity, KafkaError> {
@@ -122,8 +134,8 @@ impl Service {
     }
 
     async fn admin(&self, plan: AdminPlan) -> Reply {
-        let deadline =
-            tokio::time::Instant::now() + Duration::from_millis(plan.timeout_ms.into()).min(WAIT_MAX);
+        let deadline = tokio::time::Instant::now()
+            + Duration::from_millis(plan.timeout_ms.into()).min(WAIT_MAX);
         let mut results = Vec::with_capacity(plan.proposals.len());
         for proposal in plan.proposals.clone() {
             // A change that was begun is finished, whether or not its client still waits.
@@ -141,7 +153,12 @@ impl Service {
     /// One change to topics.
     pub async fn change(&self, proposal: Proposal) -> Result<AdminDone, KafkaError> {
         let done = match proposal {
-            Proposal::CreateTopic { name, partitions, configs, .. } => {
+            Proposal::CreateTopic {
+                name,
+                partitions,
+                configs,
+                ..
+            } => {
                 let created = self.topics.create(name, partitions, configs).await;
                 return created
                     .map(|id| AdminDone::Created { id })
@@ -151,7 +168,8 @@ impl Service {
             Proposal::CreatePartitions { name, count } => self.topics.grow(name, count).await,
             Proposal::AlterTopicConfigs { name, changes } => self.topics.alter(name, changes).await,
         };
-        done.map(|()| AdminDone::Done).map_err(|e| errors::of_topic(&e))
+        done.map(|()| AdminDone::Done)
+            .map_err(|e| errors::of_topic(&e))
     }
 }
 

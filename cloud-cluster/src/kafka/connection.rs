@@ -80,7 +80,9 @@ async fn read(
 ) -> Result<(), Ended> {
     let memory = Arc::new(Semaphore::new(config.in_flight_bytes));
     loop {
-        let Some(length) = next_length(&mut from, config).await? else { return Ok(()) };
+        let Some(length) = next_length(&mut from, config).await? else {
+            return Ok(());
+        };
         // A request larger than the whole share waits until it is alone.
         let share = length.min(config.in_flight_bytes) as u32;
         let permit = memory.clone().acquire_many_owned(share).await;
@@ -88,7 +90,14 @@ async fn read(
         let frame = frame(&mut from, length, config.idle).await?;
         let outcome = checked(service, peer, frame).await?;
         let answer = service.begin(peer, outcome).await;
-        if queue.send(Queued { answer, _permit: permit }).await.is_err() {
+        if queue
+            .send(Queued {
+                answer,
+                _permit: permit,
+            })
+            .await
+            .is_err()
+        {
             return Ok(());
         }
     }
@@ -107,7 +116,9 @@ async fn next_length(
         Err(error) => return Err(error.into()),
     }
     let length = frame_bytes(prefix, config.request_bytes_max);
-    length.map(Some).map_err(|e: WireError| Ended::Close(e.into()))
+    length
+        .map(Some)
+        .map_err(|e: WireError| Ended::Close(e.into()))
 }
 
 /// Reads a request. Memory is taken as bytes come, not as a length says.

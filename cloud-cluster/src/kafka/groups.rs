@@ -116,7 +116,10 @@ impl Worker {
         self.restore().await;
         loop {
             let now = self.clock.now_ms();
-            let due = self.machine.deadline().map(|at| Duration::from_millis(at.saturating_sub(now)));
+            let due = self
+                .machine
+                .deadline()
+                .map(|at| Duration::from_millis(at.saturating_sub(now)));
             let event = tokio::select! {
                 biased;
                 Some((token, result)) = settled.recv() => match result {
@@ -139,7 +142,8 @@ impl Worker {
 
     async fn handle(&mut self, event: GroupEvent) {
         let mut effects = Vec::new();
-        self.machine.handle(self.clock.now_ms(), event, &mut effects);
+        self.machine
+            .handle(self.clock.now_ms(), event, &mut effects);
         for effect in effects {
             match effect {
                 GroupEffect::Reply { token, response } => {
@@ -178,18 +182,40 @@ async fn sleep_or_never(after: Option<Duration>) {
 /// The group an entry belongs to, and the entry for its shard.
 fn shard_entry(entry: GroupEntry, at_ms: i64) -> (String, Entry) {
     match entry {
-        GroupEntry::Offsets { group, generation, offsets } => {
+        GroupEntry::Offsets {
+            group,
+            generation,
+            offsets,
+        } => {
             let stored = |o: CommittedOffset| GroupOffset {
                 offset: Offset(o.offset),
                 leader_epoch: o.leader_epoch,
                 metadata: o.metadata,
             };
             let offsets = offsets.into_iter().map(|(tp, o)| (tp, stored(o))).collect();
-            (group.clone(), Entry::CommitOffsets { group, generation, offsets, at_ms })
+            (
+                group.clone(),
+                Entry::CommitOffsets {
+                    group,
+                    generation,
+                    offsets,
+                    at_ms,
+                },
+            )
         }
-        GroupEntry::Generation { group, generation, protocol_type } => {
-            (group.clone(), Entry::GroupGeneration { group, generation, protocol_type, at_ms })
-        }
+        GroupEntry::Generation {
+            group,
+            generation,
+            protocol_type,
+        } => (
+            group.clone(),
+            Entry::GroupGeneration {
+                group,
+                generation,
+                protocol_type,
+                at_ms,
+            },
+        ),
         GroupEntry::DeleteGroup { group } => (group.clone(), Entry::DeleteGroup { group }),
     }
 }
@@ -211,10 +237,16 @@ fn group_entries(shards: &Shards, id: crate::shardlog::ShardId) -> Vec<GroupEntr
             leader_epoch: c.leader_epoch,
             metadata: c.metadata.clone(),
         };
-        let offsets: Vec<_> =
-            shard.offsets_of_group(name).map(|(tp, c)| (tp.clone(), offset(c))).collect();
+        let offsets: Vec<_> = shard
+            .offsets_of_group(name)
+            .map(|(tp, c)| (tp.clone(), offset(c)))
+            .collect();
         if !offsets.is_empty() {
-            entries.push(GroupEntry::Offsets { group: name.clone(), generation: -1, offsets });
+            entries.push(GroupEntry::Offsets {
+                group: name.clone(),
+                generation: -1,
+                offsets,
+            });
         }
     }
     entries

@@ -63,7 +63,10 @@ impl Listener {
             tracing::warn!(%remote, max, "Kafka client refused: too many connections");
             return;
         };
-        let peer = Peer { host: remote.ip().to_string(), listener: "PLAINTEXT".into() };
+        let peer = Peer {
+            host: remote.ip().to_string(),
+            listener: "PLAINTEXT".into(),
+        };
         let (service, config) = (self.service.clone(), self.config.clone());
         clients.spawn(async move {
             metrics::gauge!("headwater_kafka_connections").increment(1.0);

@@ -1,9 +1,7 @@
 //! ListOffsets and OffsetForLeaderEpoch.
 
 use headwater_batch::{BatchError, BatchView, Decoder, Limits, Offset, TopicPartition};
-use headwater_kafka::{
-    EpochAsk, EpochEnd, ErrorCode, Foreign, FoundOffset, OffsetAsk, OffsetAt,
-};
+use headwater_kafka::{EpochAsk, EpochEnd, ErrorCode, Foreign, FoundOffset, OffsetAsk, OffsetAt};
 
 use super::reads::Reader;
 use crate::cold::{Found, SegmentName, batches};
@@ -14,7 +12,10 @@ const RECORDS_BYTES_MAX: usize = 64 << 20;
 
 impl Reader {
     pub async fn list_offset(&self, ask: &OffsetAsk) -> Result<Option<FoundOffset>, ErrorCode> {
-        let log = self.hot.partition(&ask.tp).ok_or(ErrorCode::NotLeaderOrFollower)?;
+        let log = self
+            .hot
+            .partition(&ask.tp)
+            .ok_or(ErrorCode::NotLeaderOrFollower)?;
         let marks = log.marks();
         match ask.at {
             OffsetAt::Latest => Ok(Some(self.end(&ask.tp, marks.next, true))),
@@ -33,16 +34,26 @@ impl Reader {
         let term = shard.applied().term as i32;
         let leader_epoch = shard.partition(tp).map_or(-1, |partition| match is_latest {
             true => partition.epoch_base + term,
-            false => partition.epoch_at(offset).unwrap_or(partition.epoch_base + term),
+            false => partition
+                .epoch_at(offset)
+                .unwrap_or(partition.epoch_base + term),
         });
-        FoundOffset { offset: offset.0, timestamp: -1, leader_epoch }
+        FoundOffset {
+            offset: offset.0,
+            timestamp: -1,
+            leader_epoch,
+        }
     }
 
     fn max_timestamp(&self, tp: &TopicPartition, log: &PartitionLog) -> Option<i64> {
         let marks = log.marks();
-        let hot = log.range(marks.start, marks.next).into_iter().map(|(_, b)| b.max_timestamp);
+        let hot = log
+            .range(marks.start, marks.next)
+            .into_iter()
+            .map(|(_, b)| b.max_timestamp);
         let shard = self.shards.read(self.shards.of(tp));
-        hot.chain(shard.segments(tp).map(|(_, segment)| segment.max_timestamp)).max()
+        hot.chain(shard.segments(tp).map(|(_, segment)| segment.max_timestamp))
+            .max()
     }
 
     /// The first record at or after `timestamp`: the batch by index, then into that one batch.
@@ -56,7 +67,9 @@ impl Reader {
         let mut searched = start;
         let segments: Vec<_> = {
             let shard = self.shards.read(self.shards.of(tp));
-            let all = shard.segments(tp).map(|(base, s)| (SegmentName::new(tp, base, s.uuid), s));
+            let all = shard
+                .segments(tp)
+                .map(|(base, s)| (SegmentName::new(tp, base, s.uuid), s));
             all.map(|(name, segment)| (name, segment.clone())).collect()
         };
         for (name, segment) in segments {
@@ -64,10 +77,14 @@ impl Reader {
             if segment.max_timestamp < timestamp {
                 continue;
             }
-            let found = self.cold.at_time(&name, &segment, timestamp).await.map_err(|error| {
-                tracing::warn!(%error, %tp, "a cold segment cannot be searched");
-                ErrorCode::KafkaStorageError
-            })?;
+            let found = self
+                .cold
+                .at_time(&name, &segment, timestamp)
+                .await
+                .map_err(|error| {
+                    tracing::warn!(%error, %tp, "a cold segment cannot be searched");
+                    ErrorCode::KafkaStorageError
+                })?;
             if let Some(found) = found.and_then(|f| record_at(&f, start, timestamp)) {
                 return Ok(Some(found));
             }
@@ -86,14 +103,22 @@ impl Reader {
 
     pub fn epoch_end(&self, ask: &EpochAsk) -> Result<Option<EpochEnd>, ErrorCode> {
         let shard = self.shards.read(self.shards.of(&ask.tp));
-        let partition = shard.partition(&ask.tp).ok_or(ErrorCode::NotLeaderOrFollower)?;
+        let partition = shard
+            .partition(&ask.tp)
+            .ok_or(ErrorCode::NotLeaderOrFollower)?;
         let current = partition.epoch_base + shard.applied().term as i32;
         if ask.leader_epoch == current {
             let end_offset = partition.next.0;
-            return Ok(Some(EpochEnd { leader_epoch: current, end_offset }));
+            return Ok(Some(EpochEnd {
+                leader_epoch: current,
+                end_offset,
+            }));
         }
         let found = partition.epoch_end(ask.leader_epoch);
-        Ok(found.map(|(leader_epoch, end)| EpochEnd { leader_epoch, end_offset: end.0 }))
+        Ok(found.map(|(leader_epoch, end)| EpochEnd {
+            leader_epoch,
+            end_offset: end.0,
+        }))
     }
 }
 
@@ -110,11 +135,7 @@ fn record_at(found: &Found, start: Offset, timestamp: i64) -> Option<FoundOffset
     })
 }
 
-fn search(
-    found: &Found,
-    start: Offset,
-    timestamp: i64,
-) -> Result<Option<FoundOffset>, BatchError> {
+fn search(found: &Found, start: Offset, timestamp: i64) -> Result<Option<FoundOffset>, BatchError> {
     let limits = Limits {
         batch_bytes_max: found.bytes.len(),
         records_bytes_max: RECORDS_BYTES_MAX,
@@ -127,7 +148,11 @@ fn search(
         let record = record?;
         if record.timestamp >= timestamp && record.offset >= start {
             let (offset, timestamp) = (record.offset.0, record.timestamp);
-            return Ok(Some(FoundOffset { offset, timestamp, leader_epoch }));
+            return Ok(Some(FoundOffset {
+                offset,
+                timestamp,
+                leader_epoch,
+            }));
         }
     }
     Ok(None)

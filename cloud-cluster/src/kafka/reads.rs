@@ -47,7 +47,9 @@ impl Reader {
         let (mut all, mut so_far) = (Vec::with_capacity(plan.partitions.len()), 0);
         for (i, wanted) in plan.partitions.iter().enumerate() {
             let (bytes_max, first_whole) = plan.allowance(i, so_far);
-            let fetched = self.partition(&wanted.tp, wanted.offset, bytes_max, first_whole).await;
+            let fetched = self
+                .partition(&wanted.tp, wanted.offset, bytes_max, first_whole)
+                .await;
             so_far += fetched.byte_len();
             all.push(fetched);
         }
@@ -78,7 +80,8 @@ impl Reader {
         let records = if nothing_wanted {
             Ok(Vec::new())
         } else {
-            self.read(tp, &log, Offset(offset), bytes_max, first_whole).await
+            self.read(tp, &log, Offset(offset), bytes_max, first_whole)
+                .await
         };
         match records {
             Ok(records) => Fetched {
@@ -110,9 +113,14 @@ impl Reader {
                 let segment = shard.segment_at(tp, from);
                 segment.map(|(base, s)| (SegmentName::new(tp, base, s.uuid), s.clone()))
             };
-            let Some((name, segment)) = found else { continue };
+            let Some((name, segment)) = found else {
+                continue;
+            };
             let from = from.max(name.base);
-            let read = self.cold.read(&name, &segment, from, bytes_max, first_whole).await;
+            let read = self
+                .cold
+                .read(&name, &segment, from, bytes_max, first_whole)
+                .await;
             return match read {
                 Ok(bytes) if bytes.is_empty() => Ok(Vec::new()),
                 Ok(bytes) => Ok(vec![bytes]),

@@ -33,7 +33,12 @@ impl Node for View {
     }
 
     fn brokers(&self, _listener: &str) -> Vec<Broker> {
-        vec![Broker { id: self.node_id, host: self.host.clone(), port: self.port, rack: None }]
+        vec![Broker {
+            id: self.node_id,
+            host: self.host.clone(),
+            port: self.port,
+            rack: None,
+        }]
     }
 
     fn topics(&self) -> Vec<Arc<Topic>> {

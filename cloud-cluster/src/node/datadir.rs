@@ -32,7 +32,10 @@ pub struct DataDir {
 #[derive(Debug, Error)]
 pub enum DataDirError {
     #[error("data directory: {path}: {source}", path = path.display())]
-    Io { path: PathBuf, source: std::io::Error },
+    Io {
+        path: PathBuf,
+        source: std::io::Error,
+    },
     #[error("data directory {0} is in use by another process")]
     Locked(PathBuf),
     #[error("{path}: {what}", path = path.display())]
@@ -58,17 +61,29 @@ impl DataDir {
         fs::create_dir_all(root).map_err(io(root))?;
         let lock_path = root.join("lock");
         let mut options = File::options();
-        let lock = options.create(true).truncate(false).write(true).open(&lock_path);
+        let lock = options
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(&lock_path);
         let lock = lock.map_err(io(&lock_path))?;
         if !try_lock(&lock).map_err(io(&lock_path))? {
             return Err(DataDirError::Locked(root.to_path_buf()));
         }
         let identity = identity(root, shards)?;
         if identity.shards != shards {
-            return Err(DataDirError::Shards { wanted: shards, have: identity.shards });
+            return Err(DataDirError::Shards {
+                wanted: shards,
+                have: identity.shards,
+            });
         }
         let Identity { cluster_id, shards } = identity;
-        Ok(DataDir { root: root.to_path_buf(), cluster_id, shards, _lock: lock })
+        Ok(DataDir {
+            root: root.to_path_buf(),
+            cluster_id,
+            shards,
+            _lock: lock,
+        })
     }
 
     pub fn journal(&self) -> PathBuf {
@@ -105,7 +120,10 @@ pub fn revoked_of(root: &Path) -> PathBuf {
 /// Adds an edge to the revocation list, durably, unless it is there.
 pub fn revoke(root: &Path, edge: &str) -> Result<(), DataDirError> {
     let path = revoked_of(root);
-    let io = |source| DataDirError::Io { path: path.clone(), source };
+    let io = |source| DataDirError::Io {
+        path: path.clone(),
+        source,
+    };
     fs::create_dir_all(ca_of(root)).map_err(io)?;
     let listed = match fs::read_to_string(&path) {
         Ok(text) => text,
@@ -115,21 +133,37 @@ pub fn revoke(root: &Path, edge: &str) -> Result<(), DataDirError> {
     if listed.lines().any(|line| line.trim() == edge) {
         return Ok(());
     }
-    let mut file = File::options().create(true).append(true).open(&path).map_err(io)?;
-    let line_break = if listed.is_empty() || listed.ends_with('\n') { "" } else { "\n" };
-    file.write_all(format!("{line_break}{edge}\n").as_bytes()).map_err(io)?;
+    let mut file = File::options()
+        .create(true)
+        .append(true)
+        .open(&path)
+        .map_err(io)?;
+    let line_break = if listed.is_empty() || listed.ends_with('\n') {
+        ""
+    } else {
+        "\n"
+    };
+    file.write_all(format!("{line_break}{edge}\n").as_bytes())
+        .map_err(io)?;
     file.sync_all().map_err(io)?;
-    File::open(ca_of(root)).and_then(|dir| dir.sync_all()).map_err(io)
+    File::open(ca_of(root))
+        .and_then(|dir| dir.sync_all())
+        .map_err(io)
 }
 
 fn identity(root: &Path, shards: u8) -> Result<Identity, DataDirError> {
     let path = root.join("node.toml");
-    let io = |source| DataDirError::Io { path: path.clone(), source };
+    let io = |source| DataDirError::Io {
+        path: path.clone(),
+        source,
+    };
     match fs::read_to_string(&path) {
         Ok(text) => {
             let what = |e: toml::de::Error| e.to_string();
-            toml::from_str(&text)
-                .map_err(|e| DataDirError::Identity { path: path.clone(), what: what(e) })
+            toml::from_str(&text).map_err(|e| DataDirError::Identity {
+                path: path.clone(),
+                what: what(e),
+            })
         }
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             let cluster_id = uuid::Uuid::new_v4().to_string();

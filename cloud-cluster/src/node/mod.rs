@@ -19,7 +19,7 @@ use tokio::net::TcpListener;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::task::JoinHandle;
 
-pub use datadir::{DataDir, DataDirError, ca_of, revoke};
+pub use datadir::{DataDir, DataDirError, ca_of, revoke, revoked_of};
 
 use crate::admin;
 use crate::cold::{ColdError, ColdStore, SealConfig, Sealer};
@@ -41,7 +41,11 @@ pub enum NodeError {
     #[error(transparent)]
     DataDir(#[from] DataDirError),
     #[error("{key} = {address}: {source}")]
-    Bind { key: &'static str, address: SocketAddr, source: std::io::Error },
+    Bind {
+        key: &'static str,
+        address: SocketAddr,
+        source: std::io::Error,
+    },
     #[error(transparent)]
     Recover(#[from] RecoverError),
     #[error("cold segments: {0}")]
@@ -117,13 +121,22 @@ impl Node {
         let kafka_at = local(&kafka, config.kafka.listen);
         let view = Arc::new(core.view(&config, &data, kafka_at));
         let reader = core.reader();
-        let service = Service { view, log: log.clone(), reader, topics, groups };
+        let service = Service {
+            view,
+            log: log.clone(),
+            reader,
+            topics,
+            groups,
+        };
 
         let state = admin::State::new(&config, &data, &core, &service, &receiver, &server);
         let admin_at = local(&admin, config.admin.listen);
         let uplink_at = server.local_addr().unwrap_or(config.uplink.listen);
-        let listener =
-            Listener { listener: kafka, service, config: Arc::new(kafka_config(&config)) };
+        let listener = Listener {
+            listener: kafka,
+            service,
+            config: Arc::new(kafka_config(&config)),
+        };
         let tasks = vec![
             tokio::spawn(listener.run()),
             tokio::spawn(admin::serve(admin, state)),
@@ -135,7 +148,10 @@ impl Node {
             tokio::spawn(retention::run(
                 log,
                 shards,
-                Retention { ms: config.topics.retention_ms, bytes: config.topics.retention_bytes },
+                Retention {
+                    ms: config.topics.retention_ms,
+                    bytes: config.topics.retention_bytes,
+                },
                 Duration::from_secs(config.log.retention_check_s),
             )),
         ];
@@ -144,7 +160,16 @@ impl Node {
         let sealer = tokio::spawn(async move { sealer.run().await });
         tracing::info!(kafka = %kafka_at, uplink = %uplink_at, admin = %admin_at, "ready");
         let (kafka, uplink, admin) = (kafka_at, uplink_at, admin_at);
-        Ok(Node { kafka, uplink, admin, log, server, sealer, tasks, _data: data })
+        Ok(Node {
+            kafka,
+            uplink,
+            admin,
+            log,
+            server,
+            sealer,
+            tasks,
+            _data: data,
+        })
     }
 
     /// Waits for what has to stop the node (J6).
@@ -191,16 +216,32 @@ impl Core {
         };
         let topics = Arc::new(TopicCache::new(config.node_id));
         let opened = tokio::task::spawn_blocking(move || LocalLog::open(&local, topics, random()));
-        let Recovery { log, machine, gone, is_clean } =
-            opened.await.map_err(|e| NodeError::Failed(e.to_string()))??;
-        Ok(Core { log: Arc::new(log), machine, cold, gone, is_clean })
+        let Recovery {
+            log,
+            machine,
+            gone,
+            is_clean,
+        } = opened
+            .await
+            .map_err(|e| NodeError::Failed(e.to_string()))??;
+        Ok(Core {
+            log: Arc::new(log),
+            machine,
+            cold,
+            gone,
+            is_clean,
+        })
     }
 
     /// C3: the leader of a new term answers once an entry of that term is applied.
     async fn begin_term(&self) -> Result<(), NodeError> {
         let mut waiting = Vec::new();
         for shard in self.machine.shards.ids() {
-            waiting.push(self.log.propose(shard, Entry::NewTerm, Bytes::new()).await?);
+            waiting.push(
+                self.log
+                    .propose(shard, Entry::NewTerm, Bytes::new())
+                    .await?,
+            );
         }
         for pending in waiting {
             pending.outcome().await?;
@@ -273,7 +314,11 @@ impl SealerTask {
 
 async fn bind(key: &'static str, address: SocketAddr) -> Result<TcpListener, NodeError> {
     let bound = TcpListener::bind(address).await;
-    bound.map_err(|source| NodeError::Bind { key, address, source })
+    bound.map_err(|source| NodeError::Bind {
+        key,
+        address,
+        source,
+    })
 }
 
 fn local(listener: &TcpListener, asked: SocketAddr) -> SocketAddr {

@@ -74,7 +74,10 @@ pub fn carried(payload: &Bytes) -> Option<Carried> {
     let length = u32::from_le_bytes(payload.get(1..5)?.try_into().ok()?) as usize;
     let end = length.checked_add(5)?;
     let head = postcard::from_bytes(payload.get(5..end)?).ok()?;
-    Some(Carried { head, batch: payload.slice(end..) })
+    Some(Carried {
+        head,
+        batch: payload.slice(end..),
+    })
 }
 
 /// Where every shard and partition stands (J3): what a recovered state must not lie behind.
@@ -129,8 +132,12 @@ mod tests {
         assert_eq!(split(&payload), Some((at, Bytes::from_static(b"entry"))));
         assert_eq!(split(&payload.slice(..15)), None);
 
-        let head =
-            CarriedHead { tp: "readings-3".parse().unwrap(), topic_id: 4, epoch: 2, at_ms: 7 };
+        let head = CarriedHead {
+            tp: "readings-3".parse().unwrap(),
+            topic_id: 4,
+            epoch: 2,
+            at_ms: 7,
+        };
         let payload = Bytes::from([carried_head(&head), b"batch".to_vec()].concat());
         let back = carried(&payload).unwrap();
         assert_eq!((back.head, &back.batch[..]), (head, &b"batch"[..]));

@@ -109,13 +109,23 @@ impl LocalLog {
         let encoded = encode(&entry, &batch);
         let bytes = encoded.len() + PREFIX_BYTES;
         if bytes > FRAME_BYTES_MAX {
-            return Err(ProposeError::TooLarge { bytes, max: FRAME_BYTES_MAX });
+            return Err(ProposeError::TooLarge {
+                bytes,
+                max: FRAME_BYTES_MAX,
+            });
         }
         let permits = u32::try_from(bytes).expect("FRAME_BYTES_MAX fits u32");
         let permit = self.queue.clone().acquire_many_owned(permits).await;
         let _permit = permit.map_err(|_| ProposeError::Stopped)?;
         let (answer, answered) = oneshot::channel();
-        let proposal = Proposal { shard, entry, batch, encoded, answer, _permit };
+        let proposal = Proposal {
+            shard,
+            entry,
+            batch,
+            encoded,
+            answer,
+            _permit,
+        };
         self.send(Command::Propose(proposal))?;
         Ok(Pending(answered))
     }
@@ -142,7 +152,9 @@ impl LocalLog {
     }
 
     fn send(&self, command: Command) -> Result<(), ProposeError> {
-        self.commands.send(command).map_err(|_| ProposeError::Stopped)
+        self.commands
+            .send(command)
+            .map_err(|_| ProposeError::Stopped)
     }
 
     /// Takes the changed rows at a point between two entries.
@@ -155,15 +167,21 @@ impl LocalLog {
     /// Writes hot batches into the journal again, so that their old frames may go (J8).
     pub async fn carry(&self, batches: Vec<Carried>) -> Result<(), String> {
         let (answer, answered) = oneshot::channel();
-        self.send(Command::Carry(batches, answer)).map_err(|e| e.to_string())?;
-        answered.await.unwrap_or_else(|_| Err(ProposeError::Stopped.to_string()))
+        self.send(Command::Carry(batches, answer))
+            .map_err(|e| e.to_string())?;
+        answered
+            .await
+            .unwrap_or_else(|_| Err(ProposeError::Stopped.to_string()))
     }
 
     /// Stores rows as of `at` and lets go of the journal before it (J5).
     pub async fn checkpoint(&self, at: Position, rows: Rows) -> Result<(), String> {
         let (answer, answered) = oneshot::channel();
-        self.send(Command::Checkpoint(at, rows, answer)).map_err(|e| e.to_string())?;
-        answered.await.unwrap_or_else(|_| Err(ProposeError::Stopped.to_string()))
+        self.send(Command::Checkpoint(at, rows, answer))
+            .map_err(|e| e.to_string())?;
+        answered
+            .await
+            .unwrap_or_else(|_| Err(ProposeError::Stopped.to_string()))
     }
 
     /// Bytes of the journal that wait for a checkpoint.
@@ -207,9 +225,10 @@ impl LocalLog {
 pub(super) fn refusal(error: &LogError) -> ProposeError {
     match error.kind() {
         headwater_log::ErrorKind::Full => ProposeError::Full("the journal waits for a checkpoint"),
-        headwater_log::ErrorKind::Invalid => {
-            ProposeError::TooLarge { bytes: FRAME_BYTES_MAX + 1, max: FRAME_BYTES_MAX }
-        }
+        headwater_log::ErrorKind::Invalid => ProposeError::TooLarge {
+            bytes: FRAME_BYTES_MAX + 1,
+            max: FRAME_BYTES_MAX,
+        },
         _ => ProposeError::Stopped,
     }
 }

@@ -56,7 +56,7 @@ impl Pending {
 pub type Proposed<'a> = Pin<Box<dyn Future<Output = Result<Pending, ProposeError>> + Send + 'a>>;
 
 /// The log of all shards.
-pub trait ShardLog: Send + Sync + 'static {
+pub trait ShardLog: std::fmt::Debug + Send + Sync + 'static {
     /// Waits for room in the queue, then gives the entry its place.
     fn propose(&self, shard: ShardId, entry: Entry, batch: Bytes) -> Proposed<'_>;
 }

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, mpsc};
 
 use bytes::Bytes;
 use headwater_log::checkpoint::SledStore;
-use headwater_log::durable::Frame;
+use headwater_log::durable::{CheckpointUse, Frame};
 use headwater_log::{Durable, DurableConfig, LogError, RealDisk};
 use headwater_shard::{At, Entry, LoadError, Shard, decode};
 use thiserror::Error;
@@ -37,7 +37,12 @@ pub enum RecoverError {
          on at {found}. The checkpoints in {dir} are lost or damaged; restore the data directory \
          from a copy, since a start from here would hand out offsets a second time"
     )]
-    StateLost { shard: u8, index: u64, found: u64, dir: String },
+    StateLost {
+        shard: u8,
+        index: u64,
+        found: u64,
+        dir: String,
+    },
 }
 
 /// A log that stands where it stood.
@@ -59,7 +64,10 @@ impl LocalLog {
         topics: Arc<TopicCache>,
         salt_seed: u64,
     ) -> Result<Recovery, RecoverError> {
-        assert!(config.data_shards + 1 < SHARDS_MAX, "shard numbers are frame kinds");
+        assert!(
+            config.data_shards + 1 < SHARDS_MAX,
+            "shard numbers are frame kinds"
+        );
         let (durable, recovered) = open_durable(config, salt_seed)?;
         let mut shards = vec![Shard::new(); usize::from(config.data_shards) + 1];
         load(&mut shards, &recovered.checkpoint)?;
@@ -78,11 +86,26 @@ impl LocalLog {
             replayed += 1;
         }
         check_header(&machine.shards, &recovered.header, &dir)?;
-        let report = format!("{:?}", recovered.report);
-        let is_clean = recovered.report == headwater_log::durable::Report::default();
-        tracing::info!(from = recovered.from.0, replayed, is_clean, %report, "recovered");
+        let report = recovered.report;
+        let used = matches!(
+            report.checkpoint,
+            CheckpointUse::None | CheckpointUse::Newest(_)
+        );
+        let is_clean = report.is_whole() && used;
+        tracing::info!(
+            from = recovered.from.0,
+            replayed,
+            is_clean,
+            ?report,
+            "recovered"
+        );
         let log = start(config, durable, &machine);
-        Ok(Recovery { log, machine, gone, is_clean })
+        Ok(Recovery {
+            log,
+            machine,
+            gone,
+            is_clean,
+        })
     }
 }
 
@@ -104,8 +127,15 @@ fn open_durable(
 
 fn start(config: &LocalLogConfig, durable: Durable, machine: &Arc<Machine>) -> LocalLog {
     let shards = &machine.shards;
-    let term = shards.ids().map(|id| shards.read(id).applied().term).max().unwrap_or(0) + 1;
-    machine.topics.set_epoch(term as i32, shards.read(shards.meta()).topics());
+    let term = shards
+        .ids()
+        .map(|id| shards.read(id).applied().term)
+        .max()
+        .unwrap_or(0)
+        + 1;
+    machine
+        .topics
+        .set_epoch(term as i32, shards.read(shards.meta()).topics());
     let (commands, queue) = mpsc::channel();
     let (failed, failed_seen) = watch::channel(None);
     let live_bytes = Arc::new(AtomicU64::new(durable.live_bytes()));
@@ -136,9 +166,13 @@ fn start(config: &LocalLogConfig, durable: Durable, machine: &Arc<Machine>) -> L
 fn load(shards: &mut [Shard], rows: &[(Vec<u8>, Vec<u8>)]) -> Result<(), RecoverError> {
     let count = shards.len();
     for (row, value) in rows {
-        let Some((&id, key)) = row.split_first() else { return Err(LoadError::Key.into()) };
+        let Some((&id, key)) = row.split_first() else {
+            return Err(LoadError::Key.into());
+        };
         let shard = shards.get_mut(usize::from(id));
-        shard.ok_or(RecoverError::ForeignRow(id, count))?.load(key, value)?;
+        shard
+            .ok_or(RecoverError::ForeignRow(id, count))?
+            .load(key, value)?;
     }
     Ok(())
 }
@@ -171,18 +205,30 @@ fn check_next(applied: At, at: At, id: ShardId, dir: &str) -> Result<(), Recover
         return Ok(());
     }
     let (index, found, dir) = (applied.index, at.index, dir.to_owned());
-    Err(RecoverError::StateLost { shard: id.0, index, found, dir })
+    Err(RecoverError::StateLost {
+        shard: id.0,
+        index,
+        found,
+        dir,
+    })
 }
 
 /// The newest journal file says where everything stood when it was begun; a state that lies
 /// behind that has lost what was acknowledged.
 fn check_header(shards: &Shards, header: &[u8], dir: &str) -> Result<(), RecoverError> {
-    let Some(header) = FileHeader::decode(header) else { return Ok(()) };
+    let Some(header) = FileHeader::decode(header) else {
+        return Ok(());
+    };
     for (id, (found, _)) in shards.ids().zip(&header.shards) {
         let index = shards.read(id).applied().index;
         if index < *found {
             let dir = dir.to_owned();
-            return Err(RecoverError::StateLost { shard: id.0, index, found: *found, dir });
+            return Err(RecoverError::StateLost {
+                shard: id.0,
+                index,
+                found: *found,
+                dir,
+            });
         }
     }
     Ok(())

@@ -6,7 +6,6 @@ use std::sync::mpsc::Receiver;
 use std::time::Instant;
 
 use headwater_batch::Offset;
-use headwater_log::segment::BatchMeta;
 use headwater_log::{Durable, ErrorKind, LogError, Position};
 use headwater_shard::At;
 use tokio::sync::{oneshot, watch};
@@ -14,6 +13,7 @@ use tokio::sync::{oneshot, watch};
 use super::frames::{self, Carried, FileHeader, KIND_CARRIED};
 use super::local::{Command, GROUP_BYTES, Mark, Proposal, Rows, refusal};
 use super::{ProposeError, ShardId};
+use crate::batches::peek;
 use crate::machine::Machine;
 
 pub(super) struct Writer {
@@ -45,7 +45,8 @@ impl Writer {
                     return;
                 }
             }
-            self.live_bytes.store(self.durable.live_bytes(), Ordering::Relaxed);
+            self.live_bytes
+                .store(self.durable.live_bytes(), Ordering::Relaxed);
         }
     }
 
@@ -103,7 +104,11 @@ impl Writer {
                 match self.durable.stage_parts(proposal.shard.0, &parts) {
                     Ok(position) => {
                         let proposal = waiting.next().expect("peeked");
-                        staged.push(Staged { at, position, proposal });
+                        staged.push(Staged {
+                            at,
+                            position,
+                            proposal,
+                        });
                     }
                     Err(error) if error.kind() == ErrorKind::Busy && !staged.is_empty() => break,
                     Err(error) if error.kind() == ErrorKind::Fatal => return Err(error),
@@ -135,12 +140,26 @@ impl Writer {
             Some(staged) => staged.at.index,
             None => self.machine.shards.read(shard).applied().index,
         };
-        At { index: index + 1, term: self.term }
+        At {
+            index: index + 1,
+            term: self.term,
+        }
     }
 
     fn apply(&self, staged: Vec<Staged>) {
-        for Staged { at, position, proposal } in staged {
-            let Proposal { shard, entry, batch, answer, .. } = proposal;
+        for Staged {
+            at,
+            position,
+            proposal,
+        } in staged
+        {
+            let Proposal {
+                shard,
+                entry,
+                batch,
+                answer,
+                ..
+            } = proposal;
             let outcome = self.machine.apply(shard, at, &entry, &batch, position.0);
             // Who asked may be gone: a client that hung up.
             let _ = answer.send(Ok(outcome));
@@ -172,7 +191,11 @@ impl Writer {
         let hot = self.machine.hot.partitions().into_iter();
         let hot = hot.filter(|(_, log)| log.held().is_some());
         let hot = hot.map(|(tp, log)| (tp, log.marks().next)).collect();
-        Mark { at: self.durable.end(), rows, hot }
+        Mark {
+            at: self.durable.end(),
+            rows,
+            hot,
+        }
     }
 
     fn carry(&mut self, batches: Vec<Carried>) -> Result<(), LogError> {
@@ -192,7 +215,7 @@ impl Writer {
         }
         self.sync()?;
         for (carried, position) in moved {
-            let base = BatchMeta::peek(&carried.batch).map_or(Offset::ZERO, |meta| meta.base);
+            let base = peek(&carried.batch).map_or(Offset::ZERO, |meta| meta.base);
             if let Some(log) = self.machine.hot.partition(&carried.head.tp) {
                 log.moved(base, position.0);
             }

@@ -24,7 +24,10 @@ struct Inner {
 
 impl TopicCache {
     pub fn new(node_id: i32) -> TopicCache {
-        TopicCache { node_id, inner: RwLock::default() }
+        TopicCache {
+            node_id,
+            inner: RwLock::default(),
+        }
     }
 
     /// A new term began: every partition's epoch moves.
@@ -63,14 +66,30 @@ impl TopicCache {
     }
 
     pub fn all(&self) -> Vec<Arc<Topic>> {
-        self.inner.read().expect("no holder panics").by_name.values().cloned().collect()
+        self.inner
+            .read()
+            .expect("no holder panics")
+            .by_name
+            .values()
+            .cloned()
+            .collect()
     }
 
     pub fn by_name(&self, name: &str) -> Option<Arc<Topic>> {
-        self.inner.read().expect("no holder panics").by_name.get(name).cloned()
+        self.inner
+            .read()
+            .expect("no holder panics")
+            .by_name
+            .get(name)
+            .cloned()
     }
 
     pub fn by_id(&self, id: Uuid) -> Option<Arc<Topic>> {
-        self.inner.read().expect("no holder panics").by_id.get(&id).cloned()
+        self.inner
+            .read()
+            .expect("no holder panics")
+            .by_id
+            .get(&id)
+            .cloned()
     }
 }

@@ -37,10 +37,23 @@ pub struct Topics {
 
 #[derive(Debug)]
 enum What {
-    Create { name: TopicName, partitions: u32, configs: BTreeMap<String, String> },
-    Delete { name: TopicName, id: Option<Uuid> },
-    Grow { name: TopicName, total: u32 },
-    Alter { name: TopicName, changes: BTreeMap<String, Option<String>> },
+    Create {
+        name: TopicName,
+        partitions: u32,
+        configs: BTreeMap<String, String>,
+    },
+    Delete {
+        name: TopicName,
+        id: Option<Uuid>,
+    },
+    Grow {
+        name: TopicName,
+        total: u32,
+    },
+    Alter {
+        name: TopicName,
+        changes: BTreeMap<String, Option<String>>,
+    },
     Reconcile,
 }
 
@@ -58,7 +71,14 @@ impl Topics {
         deleted: mpsc::UnboundedSender<TopicName>,
     ) -> Topics {
         let (changes, queue) = mpsc::channel(QUEUE);
-        tokio::spawn(Worker { log, shards, deleted }.run(queue));
+        tokio::spawn(
+            Worker {
+                log,
+                shards,
+                deleted,
+            }
+            .run(queue),
+        );
         Topics { changes }
     }
 
@@ -69,7 +89,12 @@ impl Topics {
         partitions: u32,
         configs: BTreeMap<String, String>,
     ) -> Result<Uuid, TopicError> {
-        self.ask(What::Create { name, partitions, configs }).await
+        self.ask(What::Create {
+            name,
+            partitions,
+            configs,
+        })
+        .await
     }
 
     /// Makes a topic unless it is there.
@@ -120,14 +145,18 @@ impl Worker {
     async fn run(self, mut queue: mpsc::Receiver<Change>) {
         while let Some(Change { what, answer }) = queue.recv().await {
             let result = match what {
-                What::Create { name, partitions, configs } => {
-                    self.create(name, partitions, configs).await
-                }
+                What::Create {
+                    name,
+                    partitions,
+                    configs,
+                } => self.create(name, partitions, configs).await,
                 What::Delete { name, id } => self.delete(name, id).await,
                 What::Grow { name, total } => self.grow(name, total).await,
                 What::Alter { name, changes } => {
                     let changes = changes.into_iter().collect();
-                    self.meta(Entry::AlterConfig { name, changes }).await.map(|()| Uuid::nil())
+                    self.meta(Entry::AlterConfig { name, changes })
+                        .await
+                        .map(|()| Uuid::nil())
                 }
                 What::Reconcile => self.reconcile().await,
             };
@@ -167,7 +196,9 @@ impl Worker {
             self.close(tp, id.as_u128()).await?;
         }
         for shard in self.shards.data() {
-            let entry = Entry::ForgetTopicOffsets { topic: name.clone() };
+            let entry = Entry::ForgetTopicOffsets {
+                topic: name.clone(),
+            };
             commit(&*self.log, shard, entry, Bytes::new()).await?;
         }
         // Nobody listens on a node that stops.
@@ -178,7 +209,11 @@ impl Worker {
 
     async fn grow(&self, name: TopicName, total: u32) -> Result<Uuid, TopicError> {
         let (id, before) = self.find(&name)?;
-        self.meta(Entry::CreatePartitions { name: name.clone(), total }).await?;
+        self.meta(Entry::CreatePartitions {
+            name: name.clone(),
+            total,
+        })
+        .await?;
         self.open(&name, id.as_u128(), before..total).await?;
         Ok(id)
     }
@@ -186,7 +221,9 @@ impl Worker {
     async fn reconcile(&self) -> Result<Uuid, TopicError> {
         let topics: BTreeMap<TopicName, (u128, u32)> = {
             let meta = self.shards.read(self.shards.meta());
-            meta.topics().map(|(name, t)| (name.clone(), (t.id, t.partitions))).collect()
+            meta.topics()
+                .map(|(name, t)| (name.clone(), (t.id, t.partitions)))
+                .collect()
         };
         for (name, (id, partitions)) in &topics {
             self.open(name, *id, 0..*partitions).await?;
@@ -195,9 +232,13 @@ impl Worker {
             let orphans: Vec<(TopicPartition, u128)> = {
                 let shard = self.shards.read(shard);
                 let has_topic = |tp: &TopicPartition, id: u128| {
-                    topics.get(&tp.topic).is_some_and(|t| t.0 == id && tp.partition < t.1)
+                    topics
+                        .get(&tp.topic)
+                        .is_some_and(|t| t.0 == id && tp.partition < t.1)
                 };
-                let of = shard.partitions().filter(|(tp, p)| !has_topic(tp, p.topic_id));
+                let of = shard
+                    .partitions()
+                    .filter(|(tp, p)| !has_topic(tp, p.topic_id));
                 of.map(|(tp, p)| (tp.clone(), p.topic_id)).collect()
             };
             for (tp, id) in orphans {
@@ -232,7 +273,11 @@ impl Worker {
             if known == Some(topic_id) {
                 continue;
             }
-            let entry = Entry::OpenPartition { tp, topic_id, epoch_base: 0 };
+            let entry = Entry::OpenPartition {
+                tp,
+                topic_id,
+                epoch_base: 0,
+            };
             waiting.push(self.log.propose(shard, entry, Bytes::new()).await?);
         }
         for pending in waiting {
