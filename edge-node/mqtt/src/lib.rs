@@ -37,7 +37,7 @@ mod event;
 pub mod limits;
 mod message;
 mod seeded;
-pub mod state;
+mod state;
 mod stats;
 pub mod topic;
 

@@ -1,5 +1,4 @@
 //! Hash tables whose order nobody outside can choose, and that a simulation can repeat.
-#![allow(dead_code)]
 
 use std::collections::hash_map::DefaultHasher;
 use std::hash::{BuildHasher, Hasher};

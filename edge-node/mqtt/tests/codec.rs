@@ -169,6 +169,7 @@ fn what_the_specification_forbids_is_refused() {
         (v3p, packet(0xe0, &[0])),
         (v3p, packet(0xf0, &[])),
         (v3p, packet(0x40, &[0, 1, 0])),
+        (v5p, packet(0x40, &[0, 1, 0, 50])),
         (v3p, vec![0x30, 0xff, 0xff, 0xff, 0xff, 1]),
         (v5p, publish("a", "", 0, 0).v5(&[99, 0]).bytes()),
         (v5p, publish("a", "", 0, 0).v5(&[11, 1]).bytes()),

@@ -94,3 +94,55 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<(u64, Vec<Op>), String> {
         None => Err("it is empty".into()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Journals written by this version are read for ever: change the version, not these bytes.
+    #[test]
+    fn the_bytes_of_version_1_stay_as_they_are() {
+        let publish = crate::Publish {
+            topic: "t/1".into(),
+            payload: bytes::Bytes::from_static(b"21.4"),
+            qos: QoS::ExactlyOnce,
+            retain: true,
+            dup: false,
+            properties: None,
+            client_id: "c".into(),
+        };
+        let message = Arc::new(Message {
+            publish,
+            expires_at_ms: Some(300),
+        });
+        let ops = [
+            Op::Publish {
+                from: Some((Sid(1), 300)),
+                message: Some(message),
+            },
+            Op::Release {
+                sid: Sid(1),
+                id: 300,
+            },
+            Op::Done { sid: Sid(2), id: 1 },
+        ];
+        let golden = b"\x01\x07\x03\x06\x01\x01\xac\x02\x01\x03t/1\x0421.4\x02\x01\x00\x00\x01c\
+            \x01\xac\x02\x07\x01\xac\x02\x09\x02\x01";
+        assert_eq!(encode(7, &ops), golden);
+        assert_eq!(decode(golden), Ok((7, ops.to_vec())));
+    }
+
+    #[test]
+    fn damaged_ops_are_errors_that_say_so() {
+        assert!(decode(&[]).is_err());
+        assert!(decode(&[9, 0, 0]).unwrap_err().contains("version 9"));
+        let whole = encode(3, &[Op::Release { sid: Sid(1), id: 2 }]);
+        for cut in 0..whole.len() {
+            assert!(decode(&whole[..cut]).is_err());
+        }
+        assert!(
+            decode(&[1, 0, 0xff, 0xff, 0xff, 0xff, 0x0f]).is_err(),
+            "reserves nothing"
+        );
+    }
+}
