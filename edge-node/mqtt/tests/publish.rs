@@ -478,3 +478,20 @@ fn the_machine_may_live_in_any_task() {
     fn is_send<T: Send>() {}
     is_send::<Broker>();
 }
+
+#[test]
+fn what_a_subscriber_acknowledged_is_not_sent_again_while_that_is_under_way_to_the_journal() {
+    let mut w = World::new();
+    let (b, _) = w.connect(v3("b", false));
+    w.send(b, &subscribe(1, &[("t", 1)], None));
+    let (a, _) = w.connect(v3("a", true));
+    w.send(a, &publish("t", "m", 1, 1).bytes());
+    let id = w.read(b).last().unwrap().publish(false).id;
+    w.sync = false;
+    w.send(b, &puback(id));
+    w.hang_up(b);
+    let (b, _) = w.connect(v3("b", false));
+    assert_eq!(w.read(b), []);
+    w.fsync_all();
+    assert_eq!(w.broker.stats().queued, 0);
+}
