@@ -189,6 +189,38 @@ fn a_tagged_field_cannot_lie_about_its_size() {
     );
 }
 
+#[test]
+fn a_snappy_block_cannot_lie_about_its_size() {
+    use headwater_batch::layout::{ATTRIBUTES, BATCH_LENGTH, CRC, CRC_FROM, HEADER_BYTES};
+    // One block that says it holds 2 GiB, after the header of a sound batch.
+    let mut batch = BytesMut::from(&common::batch_of(1)[..HEADER_BYTES]);
+    batch.extend_from_slice(&[0x80, 0x80, 0x80, 0x80, 0x08, 0, 0, 0]);
+    let length = (batch.len() - 12) as i32;
+    batch[BATCH_LENGTH].copy_from_slice(&length.to_be_bytes());
+    batch[ATTRIBUTES].copy_from_slice(&2u16.to_be_bytes());
+    let crc = crc32c::crc32c(&batch[CRC_FROM..]);
+    batch[CRC].copy_from_slice(&crc.to_be_bytes());
+
+    let mut samples = samples(1).into_iter();
+    let sample = samples
+        .find(|s| s.api == ApiKey::Produce && s.version == 3)
+        .unwrap();
+    let whole = common::batch_of(2);
+    let at = sample
+        .body
+        .windows(whole.len())
+        .position(|w| w == &whole[..])
+        .unwrap();
+    let mut body = BytesMut::from(&sample.body[..at - 4]);
+    body.extend_from_slice(&(batch.len() as i32).to_be_bytes());
+    body.extend_from_slice(&batch);
+    let node = FakeNode::default();
+    let frame = frame(ApiKey::Produce, 3, &body);
+    let served = headwater_kafka::serve(&node, &Peer::default(), frame.clone());
+    assert!(matches!(served, Outcome::Produce(plan) if plan.appends.is_empty()));
+    run(&node, frame);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(4_000) })]
 
