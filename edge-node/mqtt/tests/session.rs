@@ -453,3 +453,19 @@ fn a_publish_behind_a_subscription_under_way_is_queued_for_it_and_survives() {
     let (b, _) = w.connect(v3("b", false));
     assert_eq!(payloads(&w.read(b), false), ["m"]);
 }
+
+#[test]
+fn a_will_offered_again_reaches_who_subscribed_meanwhile_and_survives() {
+    let mut w = World::new();
+    let (a, _) = w.connect(v5("a", true, 0).will("t", "w", 1, &[]));
+    w.refuse = Some(Refusal::QuotaExceeded);
+    w.hang_up(a);
+    w.refuse = None;
+    let (b, _) = w.connect(v3("b", false));
+    w.send(b, &subscribe(1, &[("t", 1)], None));
+    w.later(3_000);
+    assert_eq!(w.records(), ["w"]);
+    w.crash();
+    let (b, _) = w.connect(v3("b", false));
+    assert_eq!(payloads(&w.read(b), false), ["w"]);
+}
