@@ -9,6 +9,8 @@ mod effect;
 mod outcome;
 mod receive;
 mod stream;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, VecDeque};
 

@@ -59,7 +59,7 @@ impl CloudSession {
     fn frame(&mut self, now: Ms, channel: Channel, body: ToCloud, frame: Frame) {
         let name = body.name();
         let is_data = matches!(body, ToCloud::Data { .. });
-        if !frame.tail.is_empty() != is_data {
+        if frame.tail.is_empty() == is_data {
             return self.bad_frame(FrameError::Tail(name, frame.tail.len()));
         }
         let control = matches!(

@@ -148,6 +148,12 @@ impl Decoder {
         self.partial.len() + self.chunk.len()
     }
 
+    /// What is reserved for partial frames: nothing between frames.
+    #[cfg(test)]
+    pub(crate) fn capacity(&self) -> usize {
+        self.partial.capacity() + self.chunk.len()
+    }
+
     fn take(&mut self) -> Result<Option<Frame>, FrameError> {
         if !self.gather(FRAME_HEADER_BYTES) {
             return Ok(None);
@@ -162,10 +168,14 @@ impl Decoder {
         if !self.gather(total) {
             return Ok(None);
         }
-        let mut frame = match self.partial.is_empty() {
-            false => self.partial.split_to(total).freeze(),
-            true => self.chunk.split_to(total),
+        let mut frame = match !self.partial.is_empty() {
+            true => self.partial.split_to(total).freeze(),
+            false => self.chunk.split_to(total),
         };
+        if self.partial.is_empty() {
+            // The buffer goes with the frame: an idle channel holds none.
+            self.partial = BytesMut::new();
+        }
         let got = checksum(&frame[..13], &frame[FRAME_HEADER_BYTES..][..head.body]);
         if got != head.crc {
             return Err(FrameError::Checksum {

@@ -2,6 +2,8 @@
 
 mod codec;
 mod message;
+#[cfg(test)]
+mod tests;
 
 pub use codec::{Decoder, Encoder, Frame, FrameError};
 pub use message::{Announce, ToCloud, ToEdge};

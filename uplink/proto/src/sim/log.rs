@@ -92,12 +92,7 @@ impl Log {
 
     /// Deletes up to a batch border that is not above `to`; gives the old and the new start.
     pub(super) fn delete_to(&mut self, to: i64) -> Option<(i64, i64)> {
-        let border = self
-            .borders
-            .iter()
-            .copied()
-            .filter(|b| *b <= to)
-            .next_back()?;
+        let border = self.borders.iter().copied().rfind(|b| *b <= to)?;
         (border > self.start).then(|| (std::mem::replace(&mut self.start, border), border))
     }
 
@@ -140,7 +135,7 @@ impl Log {
         let mut batches = Vec::new();
         let mut base = 0;
         for &end in &self.borders {
-            let lost = self.gap_at(base).is_some();
+            let lost = self.gap_at(base.max(from)).is_some();
             if end > from.max(self.start) && batches.len() < batches_max {
                 if lost && !batches.is_empty() {
                     break;

@@ -171,7 +171,7 @@ impl World {
                 continue;
             };
             let mut at = state.origin.0;
-            for (from, to, _) in tiles {
+            for (from, to) in tiles {
                 if *from != at {
                     return Some(format!(
                         "LEDGER LIES: {tp} {incarnation} at {at}: {tiles:?}"

@@ -9,13 +9,16 @@ use super::log::Id;
 use crate::stream::GapRecord;
 use crate::{EdgeStreams, Incarnation, StreamEntry, StreamKey, StreamOutcome};
 
+/// A range of offsets, stored or lost.
+type Tile = (i64, i64);
+
 #[derive(Debug, Clone, Default)]
 pub(super) struct Sink {
     pub(super) streams: BTreeMap<TopicPartition, EdgeStreams>,
     /// What consumers read, in order.
     pub(super) records: BTreeMap<TopicPartition, Vec<Id>>,
     /// What each incarnation's stream is made of, in order: ranges stored or lost.
-    pub(super) tiles: BTreeMap<(TopicPartition, Incarnation), Vec<(i64, i64, bool)>>,
+    pub(super) tiles: BTreeMap<(TopicPartition, Incarnation), Vec<Tile>>,
     pub(super) ledger: Vec<(TopicPartition, Incarnation, GapRecord)>,
 }
 
@@ -32,12 +35,12 @@ impl Sink {
             .or_default();
         match (&outcome, &entry) {
             (StreamOutcome::Append { .. }, StreamEntry::Data(data)) => {
-                tiles.push((data.base.0, data.next.0, true));
+                tiles.push((data.base.0, data.next.0));
                 let ids = ids_of(&data.batch);
                 self.records.entry(key.tp.clone()).or_default().extend(ids);
             }
             (StreamOutcome::Ledger { gap, .. }, _) => {
-                tiles.push((gap.from.0, gap.to.0, false));
+                tiles.push((gap.from.0, gap.to.0));
                 self.ledger.push((key.tp.clone(), key.incarnation, *gap));
             }
             _ => {}

@@ -470,6 +470,12 @@ impl World {
         }
         let log = d.logs.iter().find(|l| l.tp == *tp).expect("logs stay");
         self.conns[conn].hists.insert(tp.clone(), log.hist.clone());
+        if let Some(trace) = &mut self.trace {
+            let (borders, gaps) = (&log.borders, &log.gaps);
+            trace.push(format!(
+                "{now:>7} read device {device} {tp} at {from}: {borders:?} {gaps:?}"
+            ));
+        }
         if failed {
             session.read_failed(now, tp);
             self.note("read failed", || format!("device {device} at {from}"));

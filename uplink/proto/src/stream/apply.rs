@@ -26,44 +26,42 @@ pub(super) fn apply(
             .first()
             .map_or(incarnation, |s| s.incarnation),
     };
+    let (epoch, range) = match entry {
+        StreamEntry::Session(session) => return open(streams, incarnation, session),
+        StreamEntry::Retire { .. } => return retire(streams, incarnation),
+        StreamEntry::Data(d) => (d.epoch, Some((d.base, d.next, &d.lineage))),
+        StreamEntry::Gap(g) => (g.epoch, Some((g.from, g.to, &g.lineage))),
+        StreamEntry::Probe { epoch } => (*epoch, None),
+    };
+    if let Some(outcome) = obstacle(streams, incarnation, epoch) {
+        return outcome;
+    }
+    if range
+        .is_some_and(|(from, to, boots)| stored_elsewhere(streams, incarnation, from, to, boots))
+    {
+        return StreamOutcome::Fenced { by: epoch };
+    }
+    let state = streams.known(incarnation);
     match entry {
-        StreamEntry::Session(session) => open(streams, incarnation, session),
-        StreamEntry::Retire { .. } => retire(streams, incarnation),
-        StreamEntry::Data(d) => match current(streams, incarnation, d.epoch) {
-            Ok(by) if stored_elsewhere(streams, incarnation, d.base, d.next, &d.lineage) => {
-                StreamOutcome::Fenced { by }
-            }
-            Ok(_) => data(streams.known(incarnation), d),
-            Err(outcome) => outcome,
-        },
-        StreamEntry::Gap(g) => match current(streams, incarnation, g.epoch) {
-            Ok(by) if stored_elsewhere(streams, incarnation, g.from, g.to, &g.lineage) => {
-                StreamOutcome::Fenced { by }
-            }
-            Ok(_) => gap(streams.known(incarnation), g),
-            Err(outcome) => outcome,
-        },
-        StreamEntry::Probe { epoch } => match current(streams, incarnation, *epoch) {
-            Ok(_) => StreamOutcome::Position {
-                next: streams.known(incarnation).next,
-            },
-            Err(outcome) => outcome,
-        },
+        StreamEntry::Data(d) => data(state, d),
+        StreamEntry::Gap(g) => gap(state, g),
+        _ => StreamOutcome::Position { next: state.next },
     }
 }
 
-/// The stream's epoch, if it is known and `epoch` is its last session's.
-fn current(
+/// What stands against an entry of this session: the stream was retired, or a later session fences
+/// it.
+fn obstacle(
     streams: &EdgeStreams,
     incarnation: Incarnation,
     epoch: Epoch,
-) -> Result<Epoch, StreamOutcome> {
+) -> Option<StreamOutcome> {
     match streams.stream(incarnation) {
-        None => Err(StreamOutcome::Refused(RefuseReason::Retired)),
+        None => Some(StreamOutcome::Refused(RefuseReason::Retired)),
         Some(state) if state.epoch != epoch && rules::on(Rule::Fencing) => {
-            Err(StreamOutcome::Fenced { by: state.epoch })
+            Some(StreamOutcome::Fenced { by: state.epoch })
         }
-        Some(state) => Ok(state.epoch),
+        Some(_) => None,
     }
 }
 
