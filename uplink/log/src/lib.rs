@@ -8,6 +8,12 @@
 //! | [`journal`] | one ordered, checksummed, append-only sequence of preallocated files |
 //! | [`checkpoint`] | state derived from the journal, two generations, in sled or in a file |
 //! | [`durable`] | journal and checkpoints together: recovery, group commit, trimming |
+//! | [`segment`] | one segment in Kafka's three files: making, scanning, looking up |
+//! | [`partition`] | a partition's segments: appending, rolling, reading, deleting |
+//! | [`pack`] | synced records gather until they make a good batch |
+//! | [`retention`] | which segments may go |
+//! | [`store`] | all of it together: the edge's log |
+//! | [`inspect`] | looking at a data directory offline, without writing to it |
 //!
 //! No clock, no random number, no thread and no async runtime live here: times and seeds are
 //! passed in, and the one slow step, [`durable::CommitJob::run`], runs wherever the owner likes.
@@ -18,6 +24,7 @@ pub mod checkpoint;
 pub mod disk;
 pub mod durable;
 pub mod error;
+pub mod inspect;
 pub mod journal;
 pub mod pack;
 pub mod partition;

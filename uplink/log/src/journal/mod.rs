@@ -36,7 +36,9 @@ pub use format::{FRAME_BYTES_MAX, HEADER_BYTES_MAX};
 pub use read::{Reader, Replay};
 pub use rules::Rules;
 
+pub(crate) use files::{journal_path, list};
 pub(crate) use recover::{Survey, survey};
+pub(crate) use scan::{read_header, scan};
 pub(crate) use writer::Journal;
 
 use crate::error::LogError;

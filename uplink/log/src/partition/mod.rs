@@ -19,7 +19,7 @@ mod recover;
 mod seek;
 mod shared;
 
-pub(crate) use log::{PartitionLog, Synced};
+pub(crate) use log::{PartitionLog, Synced, list_segments};
 pub use reader::{PartitionReader, ReadError};
 pub(crate) use recover::{Known, open};
 pub(crate) use shared::Shared;

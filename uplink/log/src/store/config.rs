@@ -100,7 +100,7 @@ impl StoreConfig {
 
     /// The first setting that cannot work, in words an operator can act on.
     pub fn validate(&self) -> Result<(), String> {
-        let journal_share = self.journal_file_bytes.saturating_mul(4);
+        let journal_share = self.journal_file_bytes.saturating_mul(8);
         let checks: [(bool, String); 8] = [
             (
                 (1024..=BATCH_BYTES_MAX).contains(&self.batch_bytes),
@@ -149,7 +149,7 @@ impl StoreConfig {
             (
                 self.budget_bytes >= self.reserve_bytes.saturating_add(journal_share),
                 format!(
-                    "budget_bytes is {}, at least reserve_bytes ({}) + 4 x journal_file_bytes ({})",
+                    "budget_bytes is {}, at least reserve_bytes ({}) + 8 x journal_file_bytes ({})",
                     self.budget_bytes, self.reserve_bytes, self.journal_file_bytes
                 ),
             ),

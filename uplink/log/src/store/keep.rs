@@ -56,7 +56,8 @@ impl Store {
     /// What is used once everything staged is in segments and everything on its way out is gone.
     fn expected_bytes(&self) -> u64 {
         let usage = self.usage_now();
-        (usage.used_bytes() + usage.memory_bytes).saturating_sub(self.going_bytes)
+        let growth = self.journal_bytes_max.saturating_sub(usage.journal_bytes);
+        (usage.used_bytes() + growth + usage.memory_bytes).saturating_sub(self.going_bytes)
     }
 
     /// Lets go of whole sealed segments until `need` more bytes fit: acked ones first, unsent
@@ -152,8 +153,7 @@ impl Store {
             }
         }
         self.count_going();
-        let usage = self.usage_now();
-        if usage.used_bytes() > usage.limit_bytes {
+        if self.expected_bytes() > self.usage_now().limit_bytes {
             self.make_room(0, now)?;
         }
         Ok(())

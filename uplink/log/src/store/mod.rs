@@ -32,6 +32,7 @@ mod keep;
 mod lineage;
 mod meta;
 mod open;
+mod replay;
 mod stage;
 mod table;
 mod types;
@@ -108,6 +109,8 @@ pub struct Store {
     live_bytes_then: u64,
     /// Frames that only a checkpoint lets go of, at most, before entries are refused.
     journal_live_max: u64,
+    /// The journal's share of the budget, whether it is used now or not.
+    journal_bytes_max: u64,
 }
 
 /// A staged record.

@@ -5,16 +5,13 @@ use std::sync::Arc;
 
 use headwater_batch::{Limits, Offset, TopicPartition};
 
-use super::frames::{
-    self, AckedFrame, BOOT_PARTITIONS_MAX, BootFrame, BootPartition, EntryFrame, ForkFrame,
-    GapFrame, LogStartFrame, PartitionFrame,
-};
+use super::frames::{self, BOOT_PARTITIONS_MAX, BootFrame, BootPartition, GapFrame};
 use super::meta::{Header, OWNER, PARTITION_KEY, PartitionMeta, STORE, STORE_KEY, StoreMeta};
 use super::stage::ENTRY_RECORDS_MAX;
 use super::table::{Partition, Table};
-use super::{Durability, Gap, GapReason, Ms, Recovered, Store, StoreConfig};
+use super::{Durability, Gap, Ms, Recovered, Store, StoreConfig};
 use crate::disk::{Disk, create_dirs};
-use crate::durable::{self, CheckpointStore, Durable, DurableConfig, Frame};
+use crate::durable::{self, CheckpointStore, Durable, DurableConfig};
 use crate::error::LogError;
 use crate::pack::{PackConfig, Packer};
 use crate::partition::{self, Known};
@@ -24,6 +21,8 @@ const JOURNAL_FILES_MAX: usize = 8;
 /// Journal files beyond that, for the store's own frames: each start takes a file, and a node that
 /// dies before its first checkpoint, again and again, must still start.
 const JOURNAL_FILES_SPARED: usize = 64;
+/// Files that the journal keeps ready.
+const JOURNAL_SPARES: usize = crate::journal::SPARES;
 /// Smaller files than this do not hold a group with the largest frame: groups, and with them
 /// entries, are smaller too.
 const JOURNAL_FILE_FULL_BYTES: u64 = 2 << 20;
@@ -38,23 +37,23 @@ pub(super) struct Start {
 }
 
 /// A replay in progress.
-struct Replay {
-    store: Store,
-    out: Recovered,
+pub(super) struct Replay {
+    pub(super) store: Store,
+    pub(super) out: Recovered,
     /// Holes that nothing explains yet, to be journaled.
-    holes: Vec<(usize, Gap)>,
+    pub(super) holes: Vec<(usize, Gap)>,
     /// The offset behind what is in segments and packer, by partition.
-    packed: Vec<Offset>,
+    pub(super) packed: Vec<Offset>,
     /// Records that are known to be lost, and those whose offsets are known.
-    lost: u64,
-    found: u64,
+    pub(super) lost: u64,
+    pub(super) found: u64,
     /// Partitions not heard of since frames were lost.
-    unsure: Vec<bool>,
-    expected: u64,
+    pub(super) unsure: Vec<bool>,
+    pub(super) expected: u64,
     /// Headers still ahead, with the first frame of their file.
-    headers: VecDeque<(u64, Header)>,
+    pub(super) headers: VecDeque<(u64, Header)>,
     /// J2 switched off: the next offset by counting.
-    counted: Vec<Offset>,
+    pub(super) counted: Vec<Offset>,
 }
 
 pub(super) fn open(
@@ -78,14 +77,16 @@ pub(super) fn open(
     if cfg.journal_file_bytes < JOURNAL_FILE_FULL_BYTES {
         journal.group_bytes_max = (cfg.journal_file_bytes / 4) as usize;
     }
-    let files = usize::try_from(room / cfg.journal_file_bytes).unwrap_or(usize::MAX);
+    let files = usize::try_from(room / cfg.journal_file_bytes / 4).unwrap_or(usize::MAX);
     let files = files.clamp(4, JOURNAL_FILES_MAX);
     journal.files_max = files + JOURNAL_FILES_SPARED;
     journal.rules = cfg.rules;
-    let live_max = (files as u64 - 1) * cfg.journal_file_bytes;
+    let live_max = files as u64 * cfg.journal_file_bytes;
+    let journal_file_bytes = cfg.journal_file_bytes;
     let (durable, recovered) = Durable::open(Arc::clone(&disk), checkpoints, journal)?;
     let mut store = Store::empty(disk, durable, cfg, &start);
     store.journal_live_max = live_max;
+    store.journal_bytes_max = (files + JOURNAL_SPARES) as u64 * journal_file_bytes;
     let mut replay = Replay::new(store, &recovered);
     replay.load(recovered)?;
     replay.finish(&start)
@@ -138,6 +139,7 @@ impl Store {
             checkpoint_wanted: false,
             live_bytes_then: 0,
             journal_live_max: u64::MAX,
+            journal_bytes_max: 0,
         }
     }
 }
@@ -243,7 +245,7 @@ impl Replay {
         Ok(())
     }
 
-    fn open_partition(
+    pub(super) fn open_partition(
         &mut self,
         tp: TopicPartition,
         meta: Option<PartitionMeta>,
@@ -287,236 +289,7 @@ impl Replay {
         Ok(self.store.table.add(partition))
     }
 
-    fn frame(&mut self, frame: Frame) -> Result<(), LogError> {
-        let position = frame.position.0;
-        while self
-            .headers
-            .front()
-            .is_some_and(|(first, _)| *first <= position)
-        {
-            let (_, header) = self.headers.pop_front().expect("looked at above");
-            self.header(header)?;
-        }
-        if position > self.expected {
-            let count = position - self.expected;
-            self.note(format!(
-                "{count} journal frames before frame {position} are lost"
-            ));
-            self.unsure.iter_mut().for_each(|unsure| *unsure = true);
-        }
-        self.expected = position + 1;
-        match frame.kind {
-            frames::ENTRY => self.entry(position, &frame.payload),
-            frames::BOOT => self.decoded(&frame.payload, Self::boot),
-            frames::PARTITION => self.decoded(&frame.payload, Self::partition),
-            frames::FORK => self.decoded(&frame.payload, Self::fork),
-            frames::ACKED => self.decoded(&frame.payload, Self::acked),
-            frames::GAP => self.decoded(&frame.payload, Self::gap),
-            frames::LOG_START => self.decoded(&frame.payload, Self::log_start),
-            kind => {
-                self.note(format!(
-                    "journal frame {position} has the unknown kind {kind}"
-                ));
-                Ok(())
-            }
-        }
-    }
-
-    fn decoded<'f, T: serde::Deserialize<'f>>(
-        &mut self,
-        payload: &'f [u8],
-        apply: impl FnOnce(&mut Replay, T) -> Result<(), LogError>,
-    ) -> Result<(), LogError> {
-        match postcard::from_bytes(payload) {
-            Ok(frame) => apply(self, frame),
-            // Its checksum was right: another version wrote it.
-            Err(error) => {
-                self.note(format!("a journal frame does not decode: {error}"));
-                Ok(())
-            }
-        }
-    }
-
-    fn entry(&mut self, position: u64, payload: &[u8]) -> Result<(), LogError> {
-        let (entry, op) = match postcard::take_from_bytes::<EntryFrame>(payload) {
-            Ok(decoded) => decoded,
-            Err(error) => {
-                self.note(format!("journal frame {position} does not decode: {error}"));
-                return Ok(());
-            }
-        };
-        self.saw_total(entry.total);
-        self.store.total = entry.total + entry.records.len() as u64;
-        for frame in entry.records {
-            let number = self.number(&frame.tp)?;
-            let offset = match self.store.cfg.rules.j2() {
-                true => frame.offset,
-                false => {
-                    let counted = self.counted[number];
-                    self.counted[number] = counted.next();
-                    counted
-                }
-            };
-            self.unsure[number] = false;
-            if offset < self.packed[number] {
-                continue;
-            }
-            let held = offset.0 - self.packed[number].0;
-            if held > 0 {
-                self.found += held as u64;
-                self.hole(number, offset);
-            }
-            self.packed[number] = offset.next();
-            let partition = &mut self.store.table.partitions[number];
-            partition.meta.next = partition.meta.next.max(offset.next());
-            let at = (self.store.clock_from, position);
-            let store = &mut self.store;
-            store
-                .packer
-                .push(number, offset, &frame.record, at, &mut store.sealed);
-        }
-        if !op.is_empty() {
-            self.out.ops.push(op.to_vec());
-        }
-        let now = self.store.clock_from;
-        self.store.append_sealed(now)
-    }
-
-    fn saw_total(&mut self, total: u64) {
-        // Frames that the checkpoint covers come again after a fallback: they lose nothing.
-        let seen = self.store.total;
-        if total > seen && self.unsure.iter().any(|unsure| *unsure) {
-            self.lost += total - seen;
-        }
-    }
-
-    fn boot(&mut self, frame: BootFrame) -> Result<(), LogError> {
-        self.saw_total(frame.total);
-        self.store.total = self.store.total.max(frame.total);
-        self.store.clock_base = self.store.clock_base.max(frame.clock_ms);
-        for theirs in frame.starts {
-            let (number, start) = (self.number(&theirs.tp)?, theirs.start);
-            let counts = self.packed[number] < start && self.store.cfg.rules.j2();
-            if counts {
-                self.found += (start.0 - self.packed[number].0) as u64;
-                self.hole(number, start);
-                self.packed[number] = start;
-            }
-            self.unsure[number] = false;
-            let meta = &mut self.store.table.partitions[number].meta;
-            meta.next = meta.next.max(start);
-            meta.born(theirs.incarnation, theirs.since);
-            meta.fork(theirs.incarnation, theirs.since, theirs.forks);
-            meta.ack(theirs.forks, theirs.acked);
-            meta.add_boot(frame.boot, start);
-        }
-        Ok(())
-    }
-
-    fn partition(&mut self, frame: PartitionFrame) -> Result<(), LogError> {
-        let number = self.number(&frame.tp)?;
-        let meta = &mut self.store.table.partitions[number].meta;
-        meta.born(frame.incarnation, frame.start);
-        meta.add_boot(frame.boot, frame.start);
-        Ok(())
-    }
-
-    fn fork(&mut self, frame: ForkFrame) -> Result<(), LogError> {
-        let number = self.number(&frame.tp)?;
-        let meta = &mut self.store.table.partitions[number].meta;
-        meta.fork(frame.incarnation, frame.at, frame.forks);
-        Ok(())
-    }
-
-    fn acked(&mut self, frame: AckedFrame) -> Result<(), LogError> {
-        self.store.clock_base = self.store.clock_base.max(frame.clock_ms);
-        for (tp, forks, offset) in frame.cursors {
-            let number = self.number(&tp)?;
-            self.store.table.partitions[number].meta.ack(forks, offset);
-        }
-        Ok(())
-    }
-
-    fn gap(&mut self, frame: GapFrame) -> Result<(), LogError> {
-        let number = self.number(&frame.tp)?;
-        let gap = frame.gap;
-        if self.packed[number] >= gap.from {
-            // Nothing was ever stored there, or it is to be forgotten: go on behind it.
-            self.packed[number] = self.packed[number].max(gap.to);
-        }
-        let meta = &mut self.store.table.partitions[number].meta;
-        meta.next = meta.next.max(gap.to);
-        meta.add_gap(gap);
-        Ok(())
-    }
-
-    fn log_start(&mut self, frame: LogStartFrame) -> Result<(), LogError> {
-        let number = self.number(&frame.tp)?;
-        let partition = &mut self.store.table.partitions[number];
-        partition.meta.start = partition.meta.start.max(frame.start);
-        if let Some(digest) = frame.digest {
-            partition.meta.digest = Some((frame.start, digest));
-        }
-        self.packed[number] = self.packed[number].max(frame.start);
-        Ok(())
-    }
-
-    /// What a later file's header says of everything before that file (J3).
-    fn header(&mut self, header: Header) -> Result<(), LogError> {
-        self.store.clock_base = self.store.clock_base.max(header.store.clock_ms);
-        if !self.store.cfg.rules.j2() {
-            return Ok(());
-        }
-        for theirs in header.partitions {
-            let number = self.number(&theirs.tp)?;
-            if self.packed[number] < theirs.next {
-                self.found += (theirs.next.0 - self.packed[number].0) as u64;
-                self.hole(number, theirs.next);
-                self.packed[number] = theirs.next;
-            }
-            self.unsure[number] = false;
-            // The frames that told of all this may be among the lost.
-            self.store.table.partitions[number].meta.merge(theirs);
-        }
-        self.saw_total(header.store.total);
-        self.store.total = self.store.total.max(header.store.total);
-        Ok(())
-    }
-
-    /// The partition's number; one that nothing told of before is made.
-    fn number(&mut self, tp: &TopicPartition) -> Result<usize, LogError> {
-        match self.store.table.number(tp) {
-            Some(number) => Ok(number),
-            None => self.open_partition(tp.clone(), None, Vec::new(), false, false),
-        }
-    }
-
-    /// Nothing has `packed..to`, although it was durable once. Frames that come later may say why.
-    fn hole(&mut self, number: usize, to: Offset) {
-        let gap = Gap {
-            from: self.packed[number],
-            to,
-            reason: GapReason::Corrupt,
-        };
-        self.holes.push((number, gap));
-    }
-
-    /// Holes that neither retention nor a known gap explains.
-    fn unexplained(&self) -> Vec<(usize, Gap)> {
-        let mut holes = Vec::new();
-        for &(number, Gap { from, to, reason }) in &self.holes {
-            let meta = &self.store.table.partitions[number].meta;
-            let parts = meta.uncovered(from.max(meta.start), to);
-            holes.extend(
-                parts
-                    .into_iter()
-                    .map(|(from, to)| (number, Gap { from, to, reason })),
-            );
-        }
-        holes
-    }
-
-    fn note(&mut self, note: String) {
+    pub(super) fn note(&mut self, note: String) {
         self.out.notes.push(note);
     }
 

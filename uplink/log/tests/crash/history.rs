@@ -114,7 +114,7 @@ pub fn run(seed: u64, plan: &Plan) -> Outcome {
     cfg.budget_bytes = 64 << 20;
     if plan.drop_oldest {
         cfg.full = Full::DropOldest;
-        cfg.budget_bytes = 500 << 10;
+        cfg.budget_bytes = 576 << 10;
     }
     cfg.rules = plan.rules;
     let mut history = History {
