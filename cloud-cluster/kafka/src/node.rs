@@ -91,7 +91,8 @@ pub trait Node {
     fn node_id(&self) -> i32;
     /// A live node: admin clients spin on NOT_CONTROLLER otherwise.
     fn controller_id(&self) -> i32;
-    /// All live nodes by the addresses of `listener`, this one included.
+    /// All live nodes by the addresses of `listener`, this one included. With an empty name any
+    /// listener will do: only ids are wanted.
     fn brokers(&self, listener: &str) -> Vec<Broker>;
     /// Every topic, in the order of names.
     fn topics(&self) -> Vec<Arc<Topic>>;
