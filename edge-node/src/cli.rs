@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use edge_node::config::{Config, ConfigError};
+use edge_node::lock::DirLock;
+use headwater_log::{LogError, RealDisk, inspect};
 use tracing_subscriber::EnvFilter;
 
 /// An MQTT broker on a durable log that is mirrored to the cloud.
@@ -67,8 +69,13 @@ struct RunArgs {
 enum LogCommand {
     /// Partitions, segments and the journal.
     Ls { dir: PathBuf },
-    /// Every batch and record.
-    Dump { dir: PathBuf },
+    /// Every batch.
+    Dump {
+        dir: PathBuf,
+        /// And every record in it.
+        #[arg(long)]
+        records: bool,
+    },
     /// Check every checksum and every offset; exit code 1 if something is wrong.
     Verify { dir: PathBuf },
 }
@@ -77,7 +84,7 @@ pub fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Run(args) => run(&args),
         Command::CheckConfig { config } => check_config(&config),
-        Command::Log { command } => inspect(&command),
+        Command::Log { command } => look(&command),
         Command::Status { addr } => status(&addr),
     };
     match outcome {
@@ -175,9 +182,40 @@ fn check_config(path: &Path) -> Result<ExitCode, String> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn inspect(command: &LogCommand) -> Result<ExitCode, String> {
-    let (LogCommand::Ls { dir } | LogCommand::Dump { dir } | LogCommand::Verify { dir }) = command;
-    Err(format!("{}: not in this build", dir.display()))
+fn look(command: &LogCommand) -> Result<ExitCode, String> {
+    let (LogCommand::Ls { dir } | LogCommand::Dump { dir, .. } | LogCommand::Verify { dir }) =
+        command;
+    if !dir.is_dir() {
+        return Err(format!("{}: no such directory", dir.display()));
+    }
+    // A running node writes what is read here. The lock is only asked for, never made.
+    let _lock = match dir.join("lock").exists().then(|| DirLock::take(dir)) {
+        Some(Err(error)) if error.kind() == std::io::ErrorKind::WouldBlock => {
+            return Err(format!("{}: in use by a running edge-node", dir.display()));
+        }
+        other => other,
+    };
+    let (disk, mut out) = (RealDisk, std::io::stdout().lock());
+    let failed = |e: LogError| e.to_string();
+    match command {
+        LogCommand::Ls { .. } => inspect::ls(&disk, dir, &mut out).map_err(failed)?,
+        LogCommand::Dump { records, .. } => {
+            inspect::dump(&disk, dir, *records, &mut out).map_err(failed)?;
+        }
+        LogCommand::Verify { .. } => {
+            let verified = inspect::verify(&disk, dir, &mut out).map_err(failed)?;
+            let (batches, records) = (verified.batches, verified.records);
+            let damages = verified.damages.len();
+            let _ = writeln!(
+                out,
+                "{batches} batches, {records} records, {damages} damages"
+            );
+            if damages > 0 {
+                return Ok(ExitCode::FAILURE);
+            }
+        }
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 /// One HTTP/1.0 request by hand: a client library would be the larger half of this program.

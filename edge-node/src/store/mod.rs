@@ -14,6 +14,10 @@
 //!
 //! A failed write or fsync ends the node (rule J6): [`FromStore::Failed`].
 
+mod requests;
+mod running;
+mod showing;
+mod staging;
 mod sync;
 mod view;
 mod worker;

@@ -1,4 +1,5 @@
 //! The real program over real sockets: killed, restarted, misused.
+#![allow(clippy::unwrap_used)] // A test that panics is a test that fails.
 
 mod broker_flow;
 mod client;
