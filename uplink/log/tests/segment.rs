@@ -1,4 +1,5 @@
 //! Segment files by Kafka's rules, made in memory.
+#![allow(clippy::unwrap_used)]
 
 use headwater_batch::{BatchBuilder, Level, Limits, NewRecord, Offset};
 use headwater_log::segment::{

@@ -1,4 +1,5 @@
 //! The store on the simulated disk: each promise by itself. Random histories are in `crash/`.
+#![allow(clippy::unwrap_used)]
 
 use std::path::Path;
 use std::sync::Arc;
@@ -151,13 +152,13 @@ fn j6_a_full_budget_refuses_before_anything_is_written() {
     for n in 0..2_000 {
         let now = 10_000 + n as Ms;
         store.set_acked(&t, store.sealed_end(&t).unwrap(), now);
+        if store.wants_checkpoint() {
+            store.checkpoint(Vec::new(), now).unwrap();
+        }
         store.stage(entry(&t, n), now).unwrap();
         if n % 16 == 0 {
             store.commit(now).unwrap();
             store.tick(now).unwrap();
-        }
-        if store.wants_checkpoint() {
-            store.checkpoint(Vec::new(), now).unwrap();
         }
     }
     assert!(store.start(&t).unwrap() > Offset::ZERO);
@@ -486,7 +487,7 @@ fn a_removed_route_still_drains_and_a_lost_journal_keeps_offsets() {
         disk.remove_dir_all(Path::new(dir)).unwrap();
     }
     let store = open(&disk, &config(), 2);
-    assert_eq!(store.partitions(), [t.clone()]);
+    assert_eq!(store.partitions(), std::slice::from_ref(&t));
     assert_eq!(store.next(&t), Some(Offset(50)));
     assert_eq!(offsets(&store, &t, Offset::ZERO).len(), 50);
     // Nothing tells of the old incarnation any more: the cloud must not take it for that one.

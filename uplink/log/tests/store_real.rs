@@ -1,4 +1,5 @@
 //! The store on the real disk, end to end, with sled.
+#![allow(clippy::unwrap_used)]
 
 use std::sync::Arc;
 

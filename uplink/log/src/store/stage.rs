@@ -10,7 +10,7 @@ use crate::durable::FRAME_BYTES_MAX;
 use crate::error::{ErrorKind, LogError};
 
 /// Records of one entry. After rot it bounds what a lost frame can have held.
-pub const ENTRY_RECORDS_MAX: usize = 1024;
+pub const ENTRY_RECORDS_MAX: usize = 64;
 
 /// What a record without a believable clock carries (J9).
 pub const CLOCK_HEADER: &str = "headwater-clock";

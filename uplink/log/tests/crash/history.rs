@@ -498,6 +498,10 @@ impl History {
     }
 
     fn ack(&mut self, store: &mut Store) {
+        // Or there would always be something acked to delete first.
+        if self.plan.drop_oldest && !self.rng.one_in(8) {
+            return;
+        }
         let tp = self.partition();
         let Some(end) = store.sealed_end(&tp) else {
             return;

@@ -2,6 +2,7 @@
 //! a model in memory after every restart.
 //!
 //! `HEADWATER_SEEDS=20000` runs that many seeds, `HEADWATER_SEED=17` just that one, with its trace.
+#![allow(clippy::unwrap_used)]
 
 mod history;
 mod model;

@@ -36,6 +36,9 @@ pub struct Model {
     pub rotten: bool,
     pub drop_oldest: bool,
     pub survivors: u64,
+    /// Records of entries that were never acked and whose frame is gone. Rot may have taken the
+    /// frame after the records had reached a segment.
+    pub ghosts: Vec<(TopicPartition, i64, NewRecord)>,
 }
 
 pub fn op(id: u64, nonce: u64) -> Vec<u8> {
@@ -117,6 +120,8 @@ impl Model {
                 self.settle(&entry);
             } else {
                 self.nonces.remove(&entry.id);
+                let stored = |(tp, offset, record)| (tp, offset, stored(&record));
+                self.ghosts.extend(entry.records.into_iter().map(stored));
             }
         }
         self.durable_id = self.durable_id.max(last);
@@ -137,6 +142,7 @@ impl Model {
                 return Err(format!("{tp}: next is {next}, offset {last} was durable"));
             }
             let (seen, gaps) = self.read(store, &tp, now)?;
+            self.admit_ghosts(&tp, &seen);
             self.compare_partition(store, &tp, &seen, &gaps)?;
             reasons.extend(gaps.iter().map(|(_, _, reason)| *reason));
             self.compare_lineage(store, &tp, &seen)?;
@@ -206,6 +212,20 @@ impl Model {
             return Err(format!("{tp}: reading ends at {at}, next is {next}"));
         }
         Ok((seen, gaps))
+    }
+
+    /// What is there now must stay.
+    fn admit_ghosts(&mut self, tp: &TopicPartition, seen: &BTreeMap<i64, NewRecord>) {
+        let durable = self.durable.entry(tp.clone()).or_default();
+        for (_, offset, record) in self
+            .ghosts
+            .iter()
+            .filter(|ghost| self.rotten && ghost.0 == *tp)
+        {
+            if seen.get(offset) == Some(record) {
+                durable.entry(*offset).or_insert_with(|| record.clone());
+            }
+        }
     }
 
     fn compare_partition(
