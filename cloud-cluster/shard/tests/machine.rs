@@ -4,7 +4,7 @@ mod common;
 
 use bytes::Bytes;
 use common::{Logged, TOPIC_ID, batch, copied, data, key, replay, session, stream, tp};
-use headwater_batch::{Offset, TopicName};
+use headwater_batch::{BatchBuilder, Level, NewRecord, Offset, TopicName};
 use headwater_proto::{Epoch, StreamOutcome};
 use headwater_shard::{
     Effect, Entry, GroupOffset, Outcome, Refusal, Segment, Shard, decode, encode,
@@ -83,6 +83,19 @@ fn a_producer_in_mid_sequence_is_not_taken_by_an_empty_partition() {
         got: 5,
     };
     assert_eq!(applied.outcome, Outcome::Refused(refusal));
+}
+
+#[test]
+fn a_batch_that_compresses_to_almost_nothing_is_taken() {
+    let mut log = Logged::new();
+    log.open(0);
+    let mut builder = BatchBuilder::new(Offset(0), Level::Zstd(3));
+    for _ in 0..1000 {
+        builder.push(&NewRecord::new(1_000, "key", "the same")).unwrap();
+    }
+    let batch = Bytes::from(builder.finish().to_vec());
+    assert!(batch.len() < 7 * 1000, "{} bytes: no longer less than records take at least", batch.len());
+    assert_eq!(appended(&log.produce(0, batch).outcome), (0, 1000));
 }
 
 #[test]
