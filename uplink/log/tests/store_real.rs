@@ -132,3 +132,76 @@ fn records_survive_restarts_and_checkpoints() {
         Some(&(n - 1))
     );
 }
+
+/// `cargo test -p headwater-log --test store_real -- --ignored --nocapture`: a look at the rates,
+/// and at the start on a log that must not be read.
+#[test]
+#[ignore = "a measurement"]
+#[allow(clippy::disallowed_methods)]
+fn rates() {
+    use std::time::Instant;
+    let dir = tempfile::tempdir().unwrap();
+    let mut cfg = StoreConfig::new(dir.path());
+    cfg.segment_bytes = 8 << 20;
+    let (mut store, _) = open(&cfg, 1);
+    let topic = tp("mqtt-0");
+    let count: i64 = 400_000;
+    let entries: Vec<_> = (0..count)
+        .map(|n| {
+            let value = format!(
+                "{{\"ts\":{},\"sensor\":\"temp-{:02}\",\"value\":{}.{:02},\"unit\":\"C\",\"seq\":{n},\
+                 \"batt\":3.7,\"status\":\"ok\"}}",
+                1_780_000_000_000 + n,
+                n % 20,
+                20 + n % 3,
+                n * 37 % 100
+            );
+            let record = NewRecord::new(1_780_000_000_000 + n, format!("s/temp-{}", n % 20), value);
+            Entry { records: vec![(topic.clone(), record.header("edge", "gw"))], ..Entry::default() }
+        })
+        .collect();
+    let began = Instant::now();
+    let mut staging = std::time::Duration::ZERO;
+    for (n, entry) in entries.into_iter().enumerate() {
+        let at = Instant::now();
+        store.stage(entry, n as u64 / 100).unwrap();
+        staging += at.elapsed();
+        if n % 1_000 == 999 {
+            store.commit(n as u64 / 100).unwrap();
+            if store.wants_checkpoint() {
+                store.checkpoint(Vec::new(), n as u64 / 100).unwrap();
+            }
+        }
+    }
+    store.commit(10_000).unwrap();
+    store.checkpoint(Vec::new(), 10_000).unwrap();
+    let took = began.elapsed();
+    let usage = store.usage();
+    println!(
+        "{:.0} records/s staged and packed ({:.0}/s staged only), {:.1} B a record in segments",
+        count as f64 / took.as_secs_f64(),
+        count as f64 / staging.as_secs_f64(),
+        usage.segment_bytes as f64 / count as f64
+    );
+    let began = Instant::now();
+    let (mut reader, mut at, mut bytes) = (store.reader(&topic).unwrap(), Offset::ZERO, 0);
+    while let Chunk::Batches(batches) = reader.read(at, 1 << 20).unwrap() {
+        bytes += batches.iter().map(|batch| batch.len()).sum::<usize>();
+        let last = batches.last().unwrap();
+        at = BatchView::parse(last, &Limits::UPLINK)
+            .unwrap()
+            .next_offset();
+    }
+    println!(
+        "{:.0} MB/s read and checked",
+        bytes as f64 / 1e6 / began.elapsed().as_secs_f64()
+    );
+    drop(store);
+    let began = Instant::now();
+    let (store, _) = open(&cfg, 2);
+    println!(
+        "start in {:?}, next {:?}",
+        began.elapsed(),
+        store.next(&topic)
+    );
+}

@@ -58,6 +58,7 @@ impl Store {
         }
         self.checkpoint_wanted = false;
         self.live_bytes_then = self.durable.live_bytes();
+        self.weigh_checkpoints();
         Ok(Token(done.durable.0))
     }
 

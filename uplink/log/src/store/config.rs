@@ -39,7 +39,8 @@ pub const CLOCK_FLOOR_MS: i64 = 1_767_225_600_000;
 /// Settings of a [`Store`](crate::store::Store).
 #[derive(Clone, Debug)]
 pub struct StoreConfig {
-    /// The data directory: partitions' directories, `journal/` and `checkpoints/` live in it.
+    /// The data directory: partitions' directories and `journal/` live in it. The checkpoint store
+    /// belongs into `checkpoints/` in it, where the budget finds it.
     pub dir: PathBuf,
     /// One journal file. A checkpoint is due each time this much has been journaled.
     pub journal_file_bytes: u64,

@@ -146,17 +146,38 @@ impl Store {
             let Some(start) = expired(&candidates, active, keep, clock) else {
                 continue;
             };
-            match self.let_go(number, start, now) {
-                // The journal is full or a group is: in a second there may be room.
-                Err(error) if matches!(error.kind(), ErrorKind::Busy | ErrorKind::Full) => {}
-                other => other?,
-            }
+            let gone = self.let_go(number, start, now);
+            self.later(gone)?;
         }
         self.count_going();
         if self.expected_bytes() > self.usage_now().limit_bytes {
-            self.make_room(0, now)?;
+            let made = self.make_room(0, now);
+            self.later(made)?;
         }
         Ok(())
+    }
+
+    /// The journal is full, or its group is: there will be room at the next look.
+    fn later(&mut self, result: Result<(), LogError>) -> Result<(), LogError> {
+        match result {
+            Err(error) if matches!(error.kind(), ErrorKind::Busy | ErrorKind::Full) => Ok(()),
+            other => self.fatal(other),
+        }
+    }
+
+    /// What the checkpoint store holds on the medium, as far as it lies in the data directory.
+    pub(super) fn weigh_checkpoints(&mut self) {
+        let mut dirs = vec![self.cfg.dir.join("checkpoints")];
+        let mut bytes = 0;
+        while let Some(dir) = dirs.pop() {
+            for listed in self.disk.list(&dir).unwrap_or_default() {
+                bytes += listed.bytes;
+                if listed.is_dir {
+                    dirs.push(dir.join(listed.name));
+                }
+            }
+        }
+        self.checkpoint_bytes = bytes;
     }
 
     /// A segment that has been written to for longer than records are kept is sealed, or a quiet

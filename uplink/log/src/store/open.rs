@@ -336,6 +336,7 @@ impl Replay {
             partition.publish();
             partition.extend_over_gaps();
         }
+        store.weigh_checkpoints();
         // What was replayed now need not be replayed again.
         store.checkpoint_wanted = store.durable.live_bytes() >= store.cfg.journal_file_bytes;
         Ok((store, out))
