@@ -83,7 +83,7 @@ pub enum NodeError {
     Failed(String),
 }
 
-/// A running node. [`Node::stop`] ends it in good order; dropped, it ends as after a crash.
+/// A running node. [`Node::stop`] ends it in good order and waits; dropped, it ends in its own time.
 pub struct Node {
     mqtt: Vec<SocketAddr>,
     status: Option<SocketAddr>,

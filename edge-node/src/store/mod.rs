@@ -22,6 +22,9 @@ mod sync;
 mod view;
 mod worker;
 
+#[cfg(test)]
+mod tests;
+
 use std::sync::mpsc as blocking;
 
 use headwater_batch::{Offset, TopicPartition};

@@ -107,6 +107,8 @@ pub fn open(settings: Settings, store: StoreHandle) -> Result<Opened, LogError> 
             _ => tracing::warn!("a journal op of an unknown kind was left out"),
         }
     }
+    // Those from ops are in no checkpoint yet, and the next one trims their ops.
+    let parents_changed = parents.keys().cloned().collect();
     let worker = Worker {
         log,
         routes,
@@ -116,7 +118,7 @@ pub fn open(settings: Settings, store: StoreHandle) -> Result<Opened, LogError> 
         view: Arc::new(LogView::new()),
         counters: Arc::new(Counters::default()),
         parents,
-        parents_changed: Vec::new(),
+        parents_changed,
         lineage_stale: Vec::new(),
     };
     Ok(Opened {

@@ -1,0 +1,191 @@
+//! The store thread on a disk that fails.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use bytes::Bytes;
+use headwater_log::SimDisk;
+use headwater_log::disk::{Crash, Disk, create_dirs};
+use headwater_log::store::StoreConfig;
+use headwater_mqtt::{Append, Publish, QoS, Token};
+use tokio::sync::mpsc;
+
+use super::*;
+use crate::clock::ClockFile;
+use crate::config::Route;
+use crate::routes::Routes;
+
+struct Running {
+    handle: StoreHandle,
+    reports: FromStoreReceiver,
+    thread: JoinHandle<Result<(), String>>,
+    kv: Vec<(Vec<u8>, Vec<u8>)>,
+    ops: Vec<Vec<u8>>,
+}
+
+fn start(disk: &SimDisk, dir: &Path, change: impl FnOnce(&mut StoreConfig)) -> Running {
+    let disk: Arc<dyn Disk> = Arc::new(disk.clone());
+    create_dirs(&*disk, dir).unwrap();
+    let (clock_file, clock) = ClockFile::open(disk.clone(), dir).unwrap();
+    let (handle, messages) = StoreHandle::channel();
+    let mut store = StoreConfig::new(dir);
+    store.journal_file_bytes = 64 << 10;
+    change(&mut store);
+    let routes = Routes::new(&[Route::default()], "edge").unwrap();
+    let settings = Settings {
+        store,
+        routes,
+        disk,
+        clock,
+        clock_file,
+        boot: 1,
+        incarnation_if_new: 2,
+    };
+    let opened = open(settings, handle.clone()).unwrap();
+    let (to_broker, reports) = mpsc::unbounded_channel();
+    let (kv, ops, worker) = (opened.kv, opened.ops, opened.worker);
+    let thread = std::thread::spawn(move || worker.run(&messages, to_broker));
+    Running {
+        handle,
+        reports,
+        thread,
+        kv,
+        ops,
+    }
+}
+
+fn append(token: u64, value: &str) -> Append {
+    Append {
+        token: Token(token),
+        publish: Some(Publish {
+            topic: "t".into(),
+            payload: Bytes::from(value.to_owned()),
+            qos: QoS::AtLeastOnce,
+            retain: false,
+            dup: false,
+            properties: None,
+            client_id: "c".into(),
+        }),
+        op: format!("op {token}").into_bytes(),
+    }
+}
+
+impl Running {
+    fn append(&self, tokens: std::ops::RangeInclusive<u64>) {
+        let appends = tokens.map(|n| append(n, &format!("value {n}"))).collect();
+        self.handle.send(ToStore::Append {
+            appends,
+            arrived_ms: 1,
+        });
+    }
+
+    fn report(&mut self) -> FromStore {
+        self.reports
+            .blocking_recv()
+            .expect("the thread reports before it ends")
+    }
+
+    fn durable_up_to(&mut self, wanted: u64) {
+        loop {
+            match self.report() {
+                FromStore::Durable(Token(token)) if token >= wanted => return,
+                FromStore::Durable(_) => {}
+                FromStore::WantCheckpoint => self.handle.send(ToStore::Checkpoint(Vec::new())),
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+}
+
+/// Rule J6: after a failed fsync nothing more is acknowledged and the thread ends with the reason.
+#[test]
+fn a_failed_fsync_acknowledges_nothing_and_stops_the_node() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = SimDisk::new(7);
+    let mut store = start(&disk, dir.path(), |_| {});
+    store.append(1..=10);
+    store.durable_up_to(10);
+    disk.fail_sync(0);
+    store.append(11..=20);
+    let report = store.report();
+    assert!(matches!(report, FromStore::Failed(_)), "{report:?}");
+    // Whatever comes later is not acknowledged either.
+    store.append(21..=30);
+    assert!(store.thread.join().unwrap().is_err());
+    assert!(store.reports.blocking_recv().is_none());
+}
+
+/// What was reported durable comes back after the power is cut, ops with it.
+#[test]
+fn durable_means_after_a_power_cut_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = SimDisk::new(8);
+    let mut store = start(&disk, dir.path(), |_| {});
+    store.append(1..=50);
+    store.durable_up_to(50);
+    disk.crash(Crash::Power);
+    store.append(51..=60);
+    assert!(store.thread.join().unwrap().is_err());
+    disk.restart();
+    let store = start(&disk, dir.path(), |_| {});
+    let ops: Vec<String> = store
+        .ops
+        .iter()
+        .map(|op| String::from_utf8(op.clone()).unwrap())
+        .collect();
+    let expected: Vec<String> = (1..=50).map(|n| format!("op {n}")).collect();
+    assert_eq!(ops[..50], expected[..]);
+    store.handle.send(ToStore::Stop(Vec::new()));
+    store.thread.join().unwrap().unwrap();
+}
+
+/// A checkpoint holds the broker's state after exactly what was reported durable: nothing is
+/// staged between the question and the answer.
+#[test]
+fn a_checkpoint_is_taken_at_what_the_broker_knows_as_durable() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = SimDisk::new(9);
+    let mut store = start(&disk, dir.path(), |_| {});
+    let (mut sent, mut durable, mut checkpoints) = (0, 0, 0);
+    while checkpoints < 3 {
+        store.append(sent + 1..=sent + 200);
+        sent += 200;
+        while durable < sent {
+            match store.report() {
+                FromStore::Durable(Token(token)) => durable = token,
+                FromStore::WantCheckpoint => {
+                    // These arrive before the answer and must not be covered by it.
+                    store.append(sent + 1..=sent + 5);
+                    sent += 5;
+                    let state = durable.to_string().into_bytes();
+                    store
+                        .handle
+                        .send(ToStore::Checkpoint(vec![(b"n".to_vec(), Some(state))]));
+                    checkpoints += 1;
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+    // No orderly stop: the process dies here, which the thread notices when it writes.
+    disk.crash(Crash::Power);
+    store.append(sent + 1..=sent + 1);
+    assert!(store.thread.join().unwrap().is_err());
+    disk.restart();
+    let store = start(&disk, dir.path(), |_| {});
+    let (key, value) = &store.kv[0];
+    assert_eq!((store.kv.len(), key.as_slice()), (1, &b"n"[..]));
+    let covered: u64 = String::from_utf8(value.clone()).unwrap().parse().unwrap();
+    let first = String::from_utf8(store.ops[0].clone()).unwrap();
+    let first: u64 = first.trim_start_matches("op ").parse().unwrap();
+    let last = String::from_utf8(store.ops[store.ops.len() - 1].clone()).unwrap();
+    assert_eq!(last, format!("op {sent}"));
+    assert_eq!(store.ops.len() as u64, sent - first + 1, "no hole");
+    assert!(
+        first <= covered + 1,
+        "{first} is the first op after a state of {covered}"
+    );
+    store.handle.send(ToStore::Stop(Vec::new()));
+    store.thread.join().unwrap().unwrap();
+}
