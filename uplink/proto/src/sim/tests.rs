@@ -106,7 +106,6 @@ const MUST_FIRE: &[&str] = &[
     "duplicate",
     "out of order",
     "ledger",
-    "position",
     "fenced",
     "diverged",
     "quarantined",
