@@ -95,6 +95,10 @@ impl World {
     fn stall(&mut self) {
         self.stalled_until = self.now + self.rng.below(8_000);
         let until = self.stalled_until;
+        if self.rng.below(2) == 0 {
+            let hung = self.now + 25_000;
+            self.conns.iter_mut().for_each(|c| c.hung_until = hung);
+        }
         self.note("stall", || format!("until {until}"));
     }
 

@@ -21,6 +21,8 @@ pub(super) struct Conn {
     /// Nothing sent after this arrives, in either direction.
     pub(super) cut: bool,
     pub(super) delay_max: Ms,
+    /// Until then the cloud's own timers do not run: the edge must ask.
+    pub(super) hung_until: Ms,
     /// The oracle's memory: each log's records as of the last read.
     pub(super) hists: BTreeMap<TopicPartition, Vec<Id>>,
     last_up: BTreeMap<Channel, Ms>,
@@ -36,6 +38,7 @@ impl Conn {
             cloud: Some(cloud),
             cut: false,
             delay_max,
+            hung_until: 0,
             hists: BTreeMap::new(),
             last_up: BTreeMap::new(),
             last_down: 0,

@@ -106,6 +106,7 @@ const MUST_FIRE: &[&str] = &[
     "duplicate",
     "out of order",
     "ledger",
+    "position",
     "fenced",
     "diverged",
     "quarantined",

@@ -110,6 +110,9 @@ pub(super) struct World {
     pub(super) hash: u64,
 }
 
+/// More turns without time passing are a bug: a deadline in the past, or an echo.
+const TURNS_AT_ONE_TIME_MAX: u32 = 100_000;
+
 pub(super) fn tp(partition: u32) -> TopicPartition {
     TopicPartition {
         topic: TopicName::new("mqtt").unwrap(),
@@ -216,11 +219,19 @@ impl World {
 
     /// Runs until `until` or a failure.
     pub(super) fn run(&mut self, until: Ms, done: impl Fn(&World) -> bool) {
+        let mut still = 0;
         while self.failure.is_none() && !done(self) {
             let Some(at) = self.next_time() else { return };
             if at > until {
                 self.now = until;
                 return;
+            }
+            if at > self.now {
+                still = 0;
+            }
+            still += 1;
+            if still > TURNS_AT_ONE_TIME_MAX {
+                return self.fail("LIVELOCK: time stands still".into());
             }
             self.now = at.max(self.now);
             match self.queue.first_key_value() {
@@ -243,10 +254,10 @@ impl World {
                 Some((_, session)) => session.deadline(),
                 None => d.backoff.deadline(),
             });
-        let clouds = self
-            .conns
-            .iter()
-            .filter_map(|c| c.cloud.as_ref()?.deadline());
+        let clouds = self.conns.iter().filter_map(|c| {
+            let deadline = c.cloud.as_ref()?.deadline()?;
+            Some(deadline.max(c.hung_until))
+        });
         edges.chain(clouds).chain(queue).min()
     }
 
@@ -267,8 +278,9 @@ impl World {
             }
         }
         for conn in 0..self.conns.len() {
+            let hung = self.conns[conn].hung_until > now;
             if let Some(cloud) = &mut self.conns[conn].cloud {
-                if cloud.deadline().is_some_and(|at| at <= now) {
+                if !hung && cloud.deadline().is_some_and(|at| at <= now) {
                     cloud.timer(now);
                     self.drain_cloud(conn);
                 }
