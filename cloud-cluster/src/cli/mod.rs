@@ -2,6 +2,7 @@
 
 mod client;
 mod edge;
+mod log;
 mod run;
 mod topic;
 
@@ -36,6 +37,9 @@ enum Command {
     /// Topics: list, create, delete, tail.
     #[command(subcommand)]
     Topic(topic::TopicCommand),
+    /// Look into a data directory; the node must not run.
+    #[command(subcommand)]
+    Log(log::LogCommand),
 }
 
 /// Where settings come from. A flag wins over the file.
@@ -124,6 +128,7 @@ fn dispatch(command: Command) -> Result<(), String> {
         Command::Edge(command) => command.run(),
         Command::Ledger(at) => edge::ledger(&at),
         Command::Topic(command) => command.run(),
+        Command::Log(command) => command.run(),
     }
 }
 

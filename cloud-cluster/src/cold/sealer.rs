@@ -37,6 +37,8 @@ pub struct SealConfig {
     pub hot_bytes: u64,
     /// A round begins when so much of the journal waits for a checkpoint.
     pub journal_bytes: u64,
+    /// A round begins when the journal takes less than this.
+    pub room_bytes: u64,
     /// A round begins after this time if anything changed.
     pub interval: Duration,
     /// A partition with fewer hot bytes is carried forward...
@@ -106,9 +108,24 @@ impl Sealer {
         }
     }
 
+    /// Makes room in a journal that earlier starts have used up: each takes a file, and a node that
+    /// is killed again and again never gets to a round of its own. Twice, since the journal is
+    /// trimmed to the older of two checkpoints.
+    pub async fn make_room(&mut self) -> Result<(), SealError> {
+        for _ in 0..2 {
+            if self.log.room_bytes() >= self.config.room_bytes {
+                return Ok(());
+            }
+            tracing::info!(room = self.log.room_bytes(), "making room in the journal");
+            self.round().await?;
+        }
+        Ok(())
+    }
+
     fn is_due(&self) -> bool {
         self.machine.hot.bytes() >= self.config.hot_bytes
             || self.log.live_bytes() >= self.config.journal_bytes
+            || self.log.room_bytes() < self.config.room_bytes
             || self.last_round.elapsed() >= self.config.interval
     }
 

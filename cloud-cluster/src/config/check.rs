@@ -115,7 +115,7 @@ impl Config {
             4 << 20,
             1 << 30,
         )?;
-        within("log.journal_files_max", log.journal_files_max, 4, 10_000)?;
+        within("log.journal_files_max", log.journal_files_max, 8, 4_096)?;
         within("log.hot_bytes", log.hot_bytes, 1 << 20, 1 << 40)?;
         within(
             "log.segment_bytes",

@@ -151,6 +151,15 @@ pub fn revoke(root: &Path, edge: &str) -> Result<(), DataDirError> {
         .map_err(io)
 }
 
+/// Whether a node runs on this directory. The lock is only asked for, never made.
+pub fn in_use(root: &Path) -> bool {
+    File::options()
+        .write(true)
+        .open(root.join("lock"))
+        .and_then(|lock| try_lock(&lock))
+        .is_ok_and(|taken| !taken)
+}
+
 fn identity(root: &Path, shards: u8) -> Result<Identity, DataDirError> {
     let path = root.join("node.toml");
     let io = |source| DataDirError::Io {
@@ -210,8 +219,10 @@ mod tests {
         let first = DataDir::open(dir.path(), 8).unwrap();
         let error = DataDir::open(dir.path(), 8).unwrap_err();
         assert!(matches!(error, DataDirError::Locked(_)), "{error}");
+        assert!(in_use(dir.path()));
         let id = first.cluster_id.clone();
         drop(first);
+        assert!(!in_use(dir.path()));
         assert_eq!(DataDir::open(dir.path(), 8).unwrap().cluster_id, id);
         let error = DataDir::open(dir.path(), 9).unwrap_err();
         assert!(error.to_string().contains("made with 8"), "{error}");

@@ -19,7 +19,7 @@ use tokio::net::TcpListener;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::task::JoinHandle;
 
-pub use datadir::{DataDir, DataDirError, ca_of, revoke, revoked_of};
+pub use datadir::{DataDir, DataDirError, ca_of, in_use, revoke, revoked_of};
 
 use crate::admin;
 use crate::cold::{ColdError, ColdStore, SealConfig, Sealer};
@@ -98,7 +98,13 @@ impl Node {
         // Before the recovery, which may take a while: a port that is taken is said at once.
         let kafka = bind("kafka.listen", config.kafka.listen).await?;
         let admin = bind("admin.listen", config.admin.listen).await?;
-        let core = Core::recover(&config, &data).await?;
+        let mut core = Core::recover(&config, &data).await?;
+        let mut sealer = core.sealer(&config);
+        sealer
+            .sealer
+            .make_room()
+            .await
+            .map_err(|e| NodeError::Failed(e.what))?;
         core.begin_term().await?;
         let (deleted, deleted_seen) = tokio::sync::mpsc::unbounded_channel();
         let shards = core.machine.shards.clone();
@@ -156,7 +162,6 @@ impl Node {
             )),
         ];
         let log = core.log.clone();
-        let mut sealer = core.sealer(&config);
         let sealer = tokio::spawn(async move { sealer.run().await });
         tracing::info!(kafka = %kafka_at, uplink = %uplink_at, admin = %admin_at, "ready");
         let (kafka, uplink, admin) = (kafka_at, uplink_at, admin_at);
@@ -199,7 +204,7 @@ pub(crate) struct Core {
     pub log: Arc<LocalLog>,
     pub machine: Arc<Machine>,
     pub cold: Arc<ColdStore>,
-    gone: UnboundedReceiver<Gone>,
+    gone: Option<UnboundedReceiver<Gone>>,
     is_clean: bool,
 }
 
@@ -228,7 +233,7 @@ impl Core {
             log: Arc::new(log),
             machine,
             cold,
-            gone,
+            gone: Some(gone),
             is_clean,
         })
     }
@@ -277,18 +282,25 @@ impl Core {
         }
     }
 
-    fn sealer(self, config: &Config) -> SealerTask {
+    /// Once per start.
+    fn sealer(&mut self, config: &Config) -> SealerTask {
+        let journal_bytes = config.log.journal_file_bytes * config.log.journal_files_max as u64;
         let seal = SealConfig {
             hot_bytes: config.log.hot_bytes,
-            journal_bytes: config.log.journal_file_bytes * config.log.journal_files_max as u64 / 4,
+            journal_bytes: journal_bytes / 4,
+            room_bytes: journal_bytes / 2,
             interval: Duration::from_secs(config.log.checkpoint_interval_s),
             partition_bytes_min: config.log.segment_bytes_min,
             partition_age_ms_max: (config.log.segment_age_s * 1000) as i64,
             segment_bytes: config.log.segment_bytes,
         };
-        let is_clean = self.is_clean;
-        let sealer = Sealer::new(seal, self.machine, self.log, self.cold, self.gone);
-        SealerTask { sealer, is_clean }
+        let gone = self.gone.take().expect("one sealer per start");
+        let (machine, log, cold) = (self.machine.clone(), self.log.clone(), self.cold.clone());
+        let sealer = Sealer::new(seal, machine, log, cold, gone);
+        SealerTask {
+            sealer,
+            is_clean: self.is_clean,
+        }
     }
 }
 

@@ -6,7 +6,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::Sender;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -26,8 +26,14 @@ use crate::hot::Hot;
 pub const GROUP_BYTES: usize = 1 << 20;
 /// The most bytes of entries that wait; a proposer beyond it waits for its turn.
 pub(super) const QUEUE_BYTES: usize = 32 << 20;
+/// Journal files that data leaves to the entries that make room: new terms, manifest entries,
+/// batches carried forward.
+pub(super) const RESERVE_FILES: u64 = 2;
 /// How long data may wait for the sealer to make room before it is refused.
 const ROOM_WAIT: Duration = Duration::from_secs(20);
+
+/// How often data that waits looks again.
+const ROOM_LOOK: Duration = Duration::from_millis(50);
 
 /// Where the journal lies and how large it may get.
 #[derive(Debug, Clone)]
@@ -48,11 +54,22 @@ pub struct LocalLog {
     pub(super) queue: Arc<Semaphore>,
     pub(super) hot: Arc<Hot>,
     pub(super) hot_bytes: u64,
+    /// Data leaves so much of the journal to the entries that make room.
+    pub(super) reserve_bytes: u64,
     /// Set by the free-space check: new data is refused before it is written (C5).
     pub(super) disk_full: Arc<AtomicBool>,
     pub(super) failed: watch::Receiver<Option<String>>,
-    pub(super) live_bytes: Arc<std::sync::atomic::AtomicU64>,
+    pub(super) gauges: Arc<Gauges>,
     pub(super) thread: std::sync::Mutex<Option<JoinHandle<()>>>,
+}
+
+/// How full the journal is, as its thread last saw it.
+#[derive(Debug, Default)]
+pub(super) struct Gauges {
+    /// Waits for a checkpoint.
+    pub live_bytes: AtomicU64,
+    /// May still be written.
+    pub room_bytes: AtomicU64,
 }
 
 /// What the journal's thread is asked.
@@ -135,20 +152,23 @@ impl LocalLog {
         if self.disk_full.load(Ordering::Relaxed) {
             return Err(ProposeError::Full("the disk's reserve is reached"));
         }
-        if self.hot.has_room(self.hot_bytes) {
+        if self.has_room() {
             return Ok(());
         }
         let room = async {
-            loop {
+            while !self.has_room() {
+                // Told when something went; looked at anyway, since the journal's room also grows
+                // without anything going.
                 let drained = self.hot.drained.notified();
-                if self.hot.has_room(self.hot_bytes) {
-                    return;
-                }
-                drained.await;
+                let _ = tokio::time::timeout(ROOM_LOOK, drained).await;
             }
         };
         let waited = tokio::time::timeout(ROOM_WAIT, room).await;
         waited.map_err(|_| ProposeError::Full("cold segments are not written fast enough"))
+    }
+
+    fn has_room(&self) -> bool {
+        self.hot.has_room(self.hot_bytes) && self.room_bytes() >= self.reserve_bytes
     }
 
     fn send(&self, command: Command) -> Result<(), ProposeError> {
@@ -186,7 +206,12 @@ impl LocalLog {
 
     /// Bytes of the journal that wait for a checkpoint.
     pub fn live_bytes(&self) -> u64 {
-        self.live_bytes.load(Ordering::Relaxed)
+        self.gauges.live_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Bytes that the journal still takes. Every start uses up a file, however little is in it.
+    pub fn room_bytes(&self) -> u64 {
+        self.gauges.room_bytes.load(Ordering::Relaxed)
     }
 
     pub fn set_disk_full(&self, full: bool) {

@@ -1,6 +1,6 @@
 //! From the files of the last run to shards that stand where they stood.
 
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, mpsc};
 
 use bytes::Bytes;
@@ -14,7 +14,7 @@ use tokio::sync::{Semaphore, watch};
 
 use super::ShardId;
 use super::frames::{self, FileHeader, KIND_CARRIED, SHARDS_MAX};
-use super::local::{GROUP_BYTES, LocalLog, LocalLogConfig};
+use super::local::{GROUP_BYTES, Gauges, LocalLog, LocalLogConfig, RESERVE_FILES};
 use super::writer::Writer;
 use crate::hot::Hot;
 use crate::machine::{Gone, Machine};
@@ -138,15 +138,16 @@ fn start(config: &LocalLogConfig, durable: Durable, machine: &Arc<Machine>) -> L
         .set_epoch(term as i32, shards.read(shards.meta()).topics());
     let (commands, queue) = mpsc::channel();
     let (failed, failed_seen) = watch::channel(None);
-    let live_bytes = Arc::new(AtomicU64::new(durable.live_bytes()));
+    let gauges = Arc::new(Gauges::default());
     let writer = Writer {
         durable,
         machine: machine.clone(),
         commands: queue,
         term,
-        live_bytes: live_bytes.clone(),
+        gauges: gauges.clone(),
         failed,
     };
+    writer.gauge();
     let thread = std::thread::Builder::new()
         .name("journal".into())
         .spawn(move || writer.run())
@@ -156,9 +157,10 @@ fn start(config: &LocalLogConfig, durable: Durable, machine: &Arc<Machine>) -> L
         queue: Arc::new(Semaphore::new(super::local::QUEUE_BYTES)),
         hot: machine.hot.clone(),
         hot_bytes: config.hot_bytes,
+        reserve_bytes: config.file_bytes * RESERVE_FILES,
         disk_full: Arc::new(AtomicBool::new(false)),
         failed: failed_seen,
-        live_bytes,
+        gauges,
         thread: Mutex::new(Some(thread)),
     }
 }

@@ -1,7 +1,7 @@
 //! The journal's thread.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::Receiver;
 use std::time::Instant;
 
@@ -11,7 +11,7 @@ use headwater_shard::At;
 use tokio::sync::{oneshot, watch};
 
 use super::frames::{self, Carried, FileHeader, KIND_CARRIED};
-use super::local::{Command, GROUP_BYTES, Mark, Proposal, Rows, refusal};
+use super::local::{Command, GROUP_BYTES, Gauges, Mark, Proposal, Rows, refusal};
 use super::{ProposeError, ShardId};
 use crate::batches::peek;
 use crate::machine::Machine;
@@ -21,7 +21,7 @@ pub(super) struct Writer {
     pub machine: Arc<Machine>,
     pub commands: Receiver<Command>,
     pub term: u64,
-    pub live_bytes: Arc<AtomicU64>,
+    pub gauges: Arc<Gauges>,
     pub failed: watch::Sender<Option<String>>,
 }
 
@@ -45,9 +45,17 @@ impl Writer {
                     return;
                 }
             }
-            self.live_bytes
-                .store(self.durable.live_bytes(), Ordering::Relaxed);
+            self.gauge();
         }
+    }
+
+    pub fn gauge(&self) {
+        self.gauges
+            .live_bytes
+            .store(self.durable.live_bytes(), Ordering::Relaxed);
+        self.gauges
+            .room_bytes
+            .store(self.durable.room_bytes(), Ordering::Relaxed);
     }
 
     /// Handles a command and what gathered behind it. False: stop.
@@ -227,6 +235,8 @@ impl Writer {
         let started = Instant::now();
         let header = self.header();
         self.durable.checkpoint(at, rows, header, &[])?;
+        self.gauge();
+        self.machine.hot.drained.notify_waiters();
         metrics::histogram!("headwater_checkpoint_seconds").record(started.elapsed().as_secs_f64());
         Ok(())
     }
