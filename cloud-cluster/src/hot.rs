@@ -219,7 +219,8 @@ impl PartitionLog {
         }
         for batch in inner.batches.range(first..).map(|(_, batch)| batch) {
             let fits = bytes + batch.bytes.len() <= bytes_max;
-            if !fits && !(first_whole && read.is_empty()) {
+            let goes = fits || (first_whole && read.is_empty());
+            if !goes {
                 break;
             }
             bytes += batch.bytes.len();

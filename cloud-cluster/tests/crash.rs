@@ -1,6 +1,9 @@
 //! A node that is killed while producers write: nothing acknowledged is lost, nothing is there
 //! twice, and no offset moves.
 
+// Helpers of tests are tests, which clippy does not see.
+#![allow(clippy::unwrap_used)]
+
 mod support;
 
 use std::collections::VecDeque;

@@ -76,7 +76,8 @@ impl BatchFacts {
     /// Looks at the header only: CRC and records were checked before the batch was proposed, and
     /// the journal has its own checksum.
     pub(crate) fn of(batch: &[u8]) -> Result<Self, Refusal> {
-        let header = Header::parse(batch, &ANY_SIZE).map_err(|e| Refusal::BadBatch(e.to_string()))?;
+        let header =
+            Header::parse(batch, &ANY_SIZE).map_err(|e| Refusal::BadBatch(e.to_string()))?;
         if header.size != batch.len() {
             return Err(Refusal::BadBatch(format!(
                 "{} of {} bytes",

@@ -338,37 +338,18 @@ impl Shard {
     fn insert(&mut self, key: &Key, value: &[u8]) -> Option<()> {
         match key.clone() {
             Key::Head => self.head = of_bytes(value)?,
-            Key::Topic(name) => drop(self.topics.insert(name, of_bytes(value)?)),
-            Key::Edge(name) => drop(self.edges.insert(name, of_bytes(value)?)),
-            Key::Pin(edge, tp) => drop(self.pins.insert((edge, tp), of_bytes(value)?)),
-            Key::Partition(tp) => drop(self.partitions.insert(tp, of_bytes(value)?)),
-            Key::Segment(tp, base) => {
-                drop(
-                    self.segments
-                        .entry(tp)
-                        .or_default()
-                        .insert(base, of_bytes(value)?),
-                );
-            }
-            Key::Producer(tp, id) => {
-                drop(
-                    self.producers
-                        .entry(tp)
-                        .or_default()
-                        .insert(id, of_bytes(value)?),
-                );
-            }
-            Key::Streams(edge, tp) => drop(self.streams.insert((edge, tp), of_bytes(value)?)),
-            Key::Group(group) => drop(self.groups.insert(group, of_bytes(value)?)),
+            Key::Topic(name) => put(&mut self.topics, name, value)?,
+            Key::Edge(name) => put(&mut self.edges, name, value)?,
+            Key::Pin(edge, tp) => put(&mut self.pins, (edge, tp), value)?,
+            Key::Partition(tp) => put(&mut self.partitions, tp, value)?,
+            Key::Segment(tp, base) => put(self.segments.entry(tp).or_default(), base, value)?,
+            Key::Producer(tp, id) => put(self.producers.entry(tp).or_default(), id, value)?,
+            Key::Streams(edge, tp) => put(&mut self.streams, (edge, tp), value)?,
+            Key::Group(group) => put(&mut self.groups, group, value)?,
             Key::GroupOffset(group, tp) => {
-                drop(
-                    self.group_offsets
-                        .entry(group)
-                        .or_default()
-                        .insert(tp, of_bytes(value)?),
-                );
+                put(self.group_offsets.entry(group).or_default(), tp, value)?;
             }
-            Key::Ledger(number) => drop(self.ledger.insert(number, of_bytes(value)?)),
+            Key::Ledger(number) => put(&mut self.ledger, number, value)?,
         }
         Some(())
     }
@@ -483,4 +464,13 @@ fn bytes_of<T: Serialize>(value: Option<&T>) -> Option<Vec<u8>> {
 
 fn of_bytes<T: DeserializeOwned>(value: &[u8]) -> Option<T> {
     postcard::from_bytes(value).ok()
+}
+
+fn put<K: Ord, V: DeserializeOwned>(
+    table: &mut BTreeMap<K, V>,
+    key: K,
+    value: &[u8],
+) -> Option<()> {
+    table.insert(key, of_bytes(value)?);
+    Some(())
 }

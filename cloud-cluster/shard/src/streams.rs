@@ -35,7 +35,7 @@ impl Shard {
         let facts = match &entry {
             StreamEntry::Data(data) => match self.check_data(to, data) {
                 Ok(facts) => Some(facts),
-                Err(outcome) => return Applied::quiet(outcome),
+                Err(outcome) => return Applied::quiet(*outcome),
             },
             _ => None,
         };
@@ -66,20 +66,29 @@ impl Shard {
 
     /// Invariant: after this said Ok, `append` of the same batch does not fail. So the stream's
     /// table never moves without the data.
-    fn check_data(&self, to: &TopicPartition, data: &DataEntry) -> Result<BatchFacts, Outcome> {
-        let malformed = || Outcome::Stream(StreamOutcome::Rejected(RejectCode::Malformed));
+    fn check_data(
+        &self,
+        to: &TopicPartition,
+        data: &DataEntry,
+    ) -> Result<BatchFacts, Box<Outcome>> {
+        let malformed = || {
+            Box::new(Outcome::Stream(StreamOutcome::Rejected(
+                RejectCode::Malformed,
+            )))
+        };
+        let refused = |refusal| Box::new(Outcome::Refused(refusal));
         let facts = BatchFacts::of(&data.batch).map_err(|_| malformed())?;
         if data.next.0.checked_sub(data.base.0) != Some(i64::from(facts.records)) {
             return Err(malformed());
         }
         let partition = self.partitions.get(to);
-        let partition = partition.ok_or(Outcome::Refused(Refusal::UnknownPartition))?;
+        let partition = partition.ok_or_else(|| refused(Refusal::UnknownPartition))?;
         if partition
             .next
             .checked_add(i64::from(facts.records))
             .is_none()
         {
-            return Err(Outcome::Refused(Refusal::OffsetOutOfRange));
+            return Err(refused(Refusal::OffsetOutOfRange));
         }
         Ok(facts)
     }

@@ -73,7 +73,7 @@ impl Rows {
     fn shard(&self) -> Shard {
         let mut shard = Shard::new();
         for (key, value) in &self.0 {
-            shard.load(key, value).unwrap();
+            shard.load(key, value).expect("a row that was just taken");
         }
         shard
     }

@@ -91,10 +91,16 @@ fn a_batch_that_compresses_to_almost_nothing_is_taken() {
     log.open(0);
     let mut builder = BatchBuilder::new(Offset(0), Level::Zstd(3));
     for _ in 0..1000 {
-        builder.push(&NewRecord::new(1_000, "key", "the same")).unwrap();
+        builder
+            .push(&NewRecord::new(1_000, "key", "the same"))
+            .unwrap();
     }
     let batch = Bytes::from(builder.finish().to_vec());
-    assert!(batch.len() < 7 * 1000, "{} bytes: no longer less than records take at least", batch.len());
+    assert!(
+        batch.len() < 7 * 1000,
+        "{} bytes: no longer less than records take at least",
+        batch.len()
+    );
     assert_eq!(appended(&log.produce(0, batch).outcome), (0, 1000));
 }
 

@@ -1,6 +1,6 @@
 //! `edge add|ls|revoke` and `ledger`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
 use headwater_proto::EdgeName;
@@ -79,7 +79,7 @@ impl EdgeCommand {
     }
 }
 
-fn add(name: &str, out: &PathBuf, address: &[String], from: &Settings) -> Result<(), String> {
+fn add(name: &str, out: &Path, address: &[String], from: &Settings) -> Result<(), String> {
     let name = EdgeName::new(name).map_err(|e| e.to_string())?;
     let config = from.effective().map_err(|e| e.to_string())?;
     let revoked = Revoked::read(&revoked_of(&config.data_dir)).map_err(|e| e.to_string())?;

@@ -1,5 +1,8 @@
 //! A node as a process, and the two Kafka requests that an idempotent producer needs.
 
+// Helpers of tests are tests, which clippy does not see; not every test file uses them all.
+#![allow(clippy::unwrap_used, dead_code)]
+
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::Path;

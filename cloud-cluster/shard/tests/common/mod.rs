@@ -1,5 +1,6 @@
 //! Entries as a node would propose them, from small numbers that proptest draws.
-#![allow(dead_code)]
+// Helpers of tests are tests, which clippy does not see; not every test file uses them all.
+#![allow(clippy::unwrap_used, dead_code)]
 
 use bytes::Bytes;
 use headwater_batch::{BatchBuilder, Level, NewRecord, Offset, TopicName, TopicPartition};
