@@ -72,6 +72,8 @@ pub struct Edge {
     pub bundle: Option<PathBuf>,
     pub mqtt: SocketAddr,
     pub status: SocketAddr,
+    /// Settings beyond the flags.
+    pub config: Option<PathBuf>,
 }
 
 impl Edge {
@@ -82,7 +84,16 @@ impl Edge {
             bundle,
             mqtt: free_port(),
             status: free_port(),
+            config: None,
         }
+    }
+
+    /// With these settings, which the flags for addresses and directory still override.
+    pub fn with_config(mut self, toml: &str) -> Edge {
+        let path = self.dir.join("edge-node.toml");
+        std::fs::write(&path, toml).expect("a test's folder can be written");
+        self.config = Some(path);
+        self
     }
 
     /// Starts the node and waits until it takes MQTT connections.
@@ -95,6 +106,9 @@ impl Edge {
         args.push(self.dir.join("data").display().to_string());
         for (flag, address) in [("--mqtt", self.mqtt), ("--status", self.status)] {
             args.extend([flag.to_owned(), address.to_string()]);
+        }
+        if let Some(config) = &self.config {
+            args.extend(["--config".to_owned(), config.display().to_string()]);
         }
         if let Some(bundle) = &self.bundle {
             args.extend(["--bundle".to_owned(), bundle.display().to_string()]);

@@ -46,7 +46,6 @@ def run(poll, assignment, close, member):
 
 def confluent(member):
     import confluent_kafka
-    failures = []
     consumer = confluent_kafka.Consumer({
         "bootstrap.servers": BOOTSTRAP, "group.id": GROUP, "client.id": member,
         "auto.offset.reset": "earliest", "enable.auto.commit": False, "check.crcs": True,
@@ -63,8 +62,12 @@ def confluent(member):
         return messages
 
     def close():
-        if consumer.assignment():
+        try:
             consumer.commit(asynchronous=False)
+        except confluent_kafka.KafkaException as error:
+            # A member that read nothing has nothing to commit.
+            if error.args[0].code() != confluent_kafka.KafkaError._NO_OFFSET:
+                raise
         consumer.close()
 
     run(poll, consumer.assignment, close, member)
@@ -91,10 +94,21 @@ def kafka_python(member):
 
 
 client = {"confluent": confluent, "kafka-python": kafka_python}[LIBRARY]
-threads = [threading.Thread(target=client, args=(f"{LIBRARY}-{n}",)) for n in range(MEMBERS)]
+failed = []
+
+
+def guarded(member):
+    try:
+        client(member)
+    except BaseException:
+        failed.append(member)
+        raise
+
+
+threads = [threading.Thread(target=guarded, args=(f"{LIBRARY}-{n}",)) for n in range(MEMBERS)]
 for t in threads:
     t.start()
 for t in threads:
     t.join()
-if seen < WANTED:
+if failed or seen < WANTED:
     sys.exit(f"{LIBRARY}: {seen} of {WANTED} records")

@@ -13,7 +13,7 @@ CODECS = ["none", "gzip", "snappy", "lz4", "zstd"]
 
 
 def row(key, value):
-    print(json.dumps({"topic": key.hex(), "value": value.hex(), "headers": [["68", "ff00"]]}))
+    print(json.dumps({"topic": key.hex(), "value": value.hex(), "headers": [["68", "fffe"]]}))
 
 
 def rows(codec):
@@ -38,7 +38,7 @@ def confluent():
                 "client.id": "confluent-producer"})
             for key, value in rows(codec):
                 value += b"idempotent" if idempotent else b"plain"
-                producer.produce(TOPIC, value, key, headers=[("h", b"\xff\x00")], on_delivery=on_delivery)
+                producer.produce(TOPIC, value, key, headers=[("h", b"\xff\xfe")], on_delivery=on_delivery)
             if producer.flush(30):
                 sys.exit(f"confluent-kafka {codec}: not delivered in 30 s")
             for message in delivered:
@@ -56,7 +56,7 @@ def kafka_python():
     for codec in CODECS:
         producer = KafkaProducer(bootstrap_servers=BOOTSTRAP, linger_ms=20, acks="all", enable_idempotence=codec == "lz4",
                                  compression_type=None if codec == "none" else codec, client_id="kafka-python-producer")
-        sent = [(producer.send(TOPIC, value, key, headers=[("h", b"\xff\x00")]), key, value) for key, value in rows(codec)]
+        sent = [(producer.send(TOPIC, value, key, headers=[("h", b"\xff\xfe")]), key, value) for key, value in rows(codec)]
         producer.flush(30)
         for future, key, value in sent:
             future.get(10)

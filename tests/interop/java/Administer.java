@@ -29,6 +29,7 @@ public class Administer {
         Properties config = new Properties();
         config.put("bootstrap.servers", args[0]);
         config.put("client.id", "java-admin");
+        config.put("request.timeout.ms", "10000");
         config.put("default.api.timeout.ms", "20000");
         try (Admin admin = Admin.create(config)) {
             check("one node", admin.describeCluster().nodes().get().size() == 1);

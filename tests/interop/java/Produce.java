@@ -55,10 +55,10 @@ public class Produce {
                 byte[] key = ("java-" + codec + "-" + acks + "-" + n % 7).getBytes(StandardCharsets.UTF_8);
                 byte[] value = ("java " + codec + " " + n + " ").repeat(5).getBytes(StandardCharsets.UTF_8);
                 ProducerRecord<byte[], byte[]> record = new ProducerRecord<>(args[1], key, value);
-                record.headers().add("h", new byte[] {(byte) 0xff, 0});
+                record.headers().add("h", new byte[] {(byte) 0xff, (byte) 0xfe});
                 sent.add(producer.send(record));
                 System.out.println("{\"topic\":\"" + HexFormat.of().formatHex(key) + "\",\"value\":\"" + HexFormat.of().formatHex(value)
-                    + "\",\"headers\":[[\"68\",\"ff00\"]]}");
+                    + "\",\"headers\":[[\"68\",\"fffe\"]]}");
             }
             producer.flush();
             for (Future<RecordMetadata> one : sent) {

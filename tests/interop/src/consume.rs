@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use crate::rows::{Consumed, hex};
+use crate::rows::Consumed;
 
 /// What to read: the broker, the topic and how many records are known to be in it.
 #[derive(Clone, Copy)]
@@ -53,6 +53,11 @@ fn read(
     let mut readers: Vec<&str> = rows.iter().map(|row| row.member.as_str()).collect();
     readers.sort_unstable();
     readers.dedup();
+    if readers.len() != members {
+        return Err(format!(
+            "{name}: {members} members, read by {readers:?} only"
+        ));
+    }
     println!(
         "   {name}, {members} member(s): {} records, read by {readers:?}",
         rows.len()
@@ -60,7 +65,7 @@ fn read(
     Ok(rows)
 }
 
-/// kcat from the beginning to the end of every partition. Its JSON cannot carry bytes that are not
+/// kcat from the beginning to the end of every partition (it ends header values at a zero byte). Its JSON cannot carry bytes that are not
 /// UTF-8, so keys, values and headers come in a format of their own, with lengths.
 pub fn kcat(source: Source) -> Result<Vec<Consumed>, String> {
     let output = Command::new("kcat")
@@ -95,13 +100,20 @@ pub fn kcat(source: Source) -> Result<Vec<Consumed>, String> {
 
 fn kcat_row(rest: &mut &[u8]) -> Option<Consumed> {
     let end = rest.iter().position(|&byte| byte == 1)?;
-    let head = String::from_utf8(rest[..end].to_vec()).ok()?;
-    let mut fields = head.splitn(6, ' ');
-    let mut number = || fields.next()?.parse::<i64>().ok();
+    let mut fields = rest[..end].splitn(6, |&byte| byte == b' ');
+    let mut number = || {
+        std::str::from_utf8(fields.next()?)
+            .ok()?
+            .parse::<i64>()
+            .ok()
+    };
     let (partition, offset, timestamp, key, value) =
         (number()?, number()?, number()?, number()?, number()?);
     let (key, value) = (usize::try_from(key).ok()?, usize::try_from(value).ok()?);
-    let headers = fields.next().unwrap_or_default();
+    let headers = fields
+        .next()
+        .unwrap_or_default()
+        .split(|&byte| byte == b',');
     let body = rest.get(end + 1..)?;
     let row = Consumed {
         partition: i32::try_from(partition).ok()?,
@@ -109,15 +121,20 @@ fn kcat_row(rest: &mut &[u8]) -> Option<Consumed> {
         timestamp,
         key: Some(bytes_hex(body.get(..key)?)),
         value: Some(bytes_hex(body.get(key..key + value)?)),
-        headers: headers
-            .split(',')
-            .filter_map(|pair| pair.split_once('='))
-            .map(|(name, value)| (hex(name), Some(hex(value))))
-            .collect(),
+        headers: headers.filter_map(kcat_header).collect(),
         member: String::new(),
     };
     *rest = body.get(key + value + 2..)?;
     Some(row)
+}
+
+/// `name=value`, the value's bytes as they are.
+fn kcat_header(pair: &[u8]) -> Option<(String, Option<String>)> {
+    let split = pair.iter().position(|&byte| byte == b'=')?;
+    Some((
+        bytes_hex(&pair[..split]),
+        Some(bytes_hex(&pair[split + 1..])),
+    ))
 }
 
 fn bytes_hex(bytes: &[u8]) -> String {

@@ -44,6 +44,15 @@ fn main() -> ExitCode {
     }
 }
 
+/// As many partitions as the cloud has by default, so that a group of three shares the work.
+const ROUTE: &str = r##"
+[[routes]]
+filter = "#"
+topic = "mqtt"
+key = "{topic}"
+partitions = 8
+"##;
+
 /// What has been shown so far. A check that fails ends the run, since later ones build on it.
 #[derive(Default)]
 struct Checks {
@@ -76,6 +85,7 @@ fn run(arguments: &Arguments, checks: &mut Checks) -> Result<(), String> {
         &scratch.path().join("edge"),
         Some(cloud.add_edge("interop", cloud.uplink)),
     );
+    let edge = edge.with_config(ROUTE);
     let edge_process = edge.start();
 
     let started_ms = wall_clock_ms();
