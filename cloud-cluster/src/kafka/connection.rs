@@ -23,6 +23,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use super::Service;
 use super::carry_out::Answer;
+use super::census::Census;
 use super::listener::KafkaConfig;
 
 /// Requests of one connection that are being worked on.
@@ -79,6 +80,7 @@ async fn read(
     queue: mpsc::Sender<Queued>,
 ) -> Result<(), Ended> {
     let memory = Arc::new(Semaphore::new(config.in_flight_bytes));
+    let mut census = Census::new();
     loop {
         let Some(length) = next_length(&mut from, config).await? else {
             return Ok(());
@@ -88,6 +90,7 @@ async fn read(
         let permit = memory.clone().acquire_many_owned(share).await;
         let permit = permit.expect("the semaphore is never closed");
         let frame = frame(&mut from, length, config.idle).await?;
+        census.count(&frame);
         let outcome = checked(service, peer, frame).await?;
         let answer = service.begin(peer, outcome).await;
         if queue

@@ -1,6 +1,7 @@
 //! The Kafka listener: a thin loop around `headwater-kafka`, and the work its plans ask for.
 
 mod carry_out;
+mod census;
 mod connection;
 mod errors;
 mod groups;

@@ -6,6 +6,7 @@
 //! response  | length i32 | correlation id i32 | tagged fields if flexible, never for ApiVersions | body |
 //! ```
 
+mod asked;
 pub(crate) mod schema;
 pub(crate) mod shape;
 mod versions;
@@ -16,6 +17,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use kafka_protocol::messages::ApiKey;
 use kafka_protocol::protocol::{Decodable, Encodable};
 
+pub use asked::{Asked, asked};
 pub use shape::ELEMENTS_MAX;
 pub use versions::{SERVED, Served, served};
 
