@@ -156,7 +156,12 @@ impl Bundle {
             .map_err(|e| field("[key]", e.to_string()))?;
         let ca = CertificateDer::from_pem_slice(self.ca_pem.as_bytes())
             .map_err(|e| field("[ca]", e.to_string()))?;
-        Ok(Identity { chain, key, ca })
+        Ok(Identity {
+            chain,
+            key,
+            ca,
+            reset_key: None,
+        })
     }
 }
 

@@ -70,6 +70,9 @@ pub struct Identity {
     pub key: PrivateKeyDer<'static>,
     /// The only CA whose certificates the other end may show.
     pub ca: CertificateDer<'static>,
+    /// Signs stateless resets (RFC 9000 section 10.3). The same at every start of a cloud, so that
+    /// a node that was killed can tell edges at once that their connections are gone.
+    pub reset_key: Option<[u8; 32]>,
 }
 
 impl Clone for Identity {
@@ -78,6 +81,7 @@ impl Clone for Identity {
             chain: self.chain.clone(),
             key: self.key.clone_key(),
             ca: self.ca.clone(),
+            reset_key: self.reset_key,
         }
     }
 }
@@ -142,7 +146,18 @@ impl Ca {
             chain: vec![certificate.der().clone()],
             key,
             ca: self.certificate.clone(),
+            reset_key: Some(self.reset_key()),
         })
+    }
+}
+
+impl Ca {
+    /// Known to whoever holds the CA's key, and to nobody else.
+    fn reset_key(&self) -> [u8; 32] {
+        let key = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, self.key.serialized_der());
+        let mut reset_key = [0; 32];
+        reset_key.copy_from_slice(ring::hmac::sign(&key, b"headwater stateless reset").as_ref());
+        reset_key
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use headwater_batch::{Offset, TopicPartition};
@@ -11,6 +11,7 @@ use quinn::{Connection, RecvStream, SendStream};
 use tokio::sync::{mpsc, watch};
 
 use super::dial::{Dialer, Dialled};
+use super::silence::Silence;
 use super::{Fork, LinkStatus, LogRange, ReadAnswer, Source};
 use crate::clock::Clock;
 use crate::server::read_some;
@@ -74,6 +75,7 @@ impl Link<'_> {
         };
         let mut changes = self.source.changes();
         let mut status_at = tokio::time::interval(STATUS_EVERY);
+        let mut silence = Silence::default();
         let before = self.status.borrow().clone();
         loop {
             changes.mark_unchanged();
@@ -96,7 +98,12 @@ impl Link<'_> {
                 () = self.clock.sleep_until(session.machine.deadline()) => {
                     session.machine.timer(self.clock.now());
                 }
-                _ = status_at.tick() => self.show(&session, &before),
+                _ = status_at.tick() => {
+                    self.show(&session, &before);
+                    if silence.is_dead(&connection.stats(), Instant::now()) {
+                        return "nothing comes back from the cloud".to_owned();
+                    }
+                }
                 error = connection.closed() => {
                     self.show(&session, &before);
                     return error.to_string();

@@ -1,5 +1,6 @@
 //! Finding an address that answers.
 
+use std::collections::VecDeque;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
@@ -7,7 +8,7 @@ use std::time::Duration;
 use headwater_proto::Backoff;
 use quinn::{Connection, Endpoint};
 use tokio::sync::watch;
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 
 use super::LinkStatus;
 use crate::ca::CLOUD_DNS_NAME;
@@ -15,7 +16,7 @@ use crate::clock::Clock;
 
 /// A handshake may take this long: satellite links with loss need it.
 const TRY_TIMEOUT: Duration = Duration::from_secs(10);
-/// Tries under way at once. One starts every two seconds or so.
+/// Tries under way at once; one starts every two seconds or so, in place of the oldest.
 const TRIES_MAX: usize = 6;
 /// Addresses taken from the cloud's list.
 const LEARNT_MAX: usize = 16;
@@ -62,23 +63,25 @@ impl Dialer {
         status: &watch::Sender<LinkStatus>,
     ) -> Dialled {
         let mut tries: JoinSet<Result<Dialled, String>> = JoinSet::new();
+        let mut oldest_first: VecDeque<AbortHandle> = VecDeque::new();
         let pause_max = u64::try_from(pause_max.as_millis()).unwrap_or(u64::MAX);
         loop {
             let at = backoff.deadline().map(|at| at.min(clock.now() + pause_max));
             tokio::select! {
-                Some(finished) = tries.join_next() => {
-                    match finished.unwrap_or_else(|e| Err(e.to_string())) {
-                        Ok(dialled) => return dialled,
-                        Err(reason) => self.failed(reason, status),
-                    }
-                }
+                Some(finished) = tries.join_next() => match finished {
+                    Ok(Ok(dialled)) => return dialled,
+                    Ok(Err(reason)) => self.failed(reason, status),
+                    Err(_) => {} // given up below
+                },
                 () = clock.sleep_until(at.or(Some(0))) => {
                     // The next try is due after a pause whether or not this one ever answers.
                     backoff.failed(clock.now());
-                    if tries.len() < TRIES_MAX {
-                        let address = self.next_address();
-                        tries.spawn(dial(self.quic.clone(), address));
+                    // The oldest try has the least hope: its packets are the furthest apart.
+                    if oldest_first.len() == TRIES_MAX {
+                        oldest_first.pop_front().expect("TRIES_MAX is not 0").abort();
                     }
+                    let address = self.next_address();
+                    oldest_first.push_back(tries.spawn(dial(self.quic.clone(), address)));
                 }
             }
         }

@@ -6,6 +6,7 @@
 
 mod connection;
 mod dial;
+mod silence;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -12,6 +12,7 @@
 mod accept;
 mod connection;
 mod registry;
+mod reset;
 
 use std::io;
 use std::net::SocketAddr;
@@ -131,7 +132,7 @@ impl Server {
     ) -> Result<Server, ServerError> {
         let quic = quic_config(identity, &config.transport)?;
         let endpoint =
-            Endpoint::server(quic, config.listen).map_err(|source| ServerError::Bind {
+            endpoint(quic, identity, config.listen).map_err(|source| ServerError::Bind {
                 address: config.listen,
                 source,
             })?;
@@ -192,6 +193,18 @@ impl Drop for Server {
     fn drop(&mut self) {
         self.tasks.iter().for_each(JoinHandle::abort);
     }
+}
+
+fn endpoint(
+    quic: quinn::ServerConfig,
+    identity: &Identity,
+    listen: SocketAddr,
+) -> io::Result<Endpoint> {
+    let config = reset::endpoint_config(identity.reset_key.as_ref());
+    let socket = std::net::UdpSocket::bind(listen)?;
+    let runtime = quinn::default_runtime()
+        .ok_or_else(|| io::Error::other("a listener needs a tokio runtime"))?;
+    Endpoint::new(config, Some(quic), socket, runtime)
 }
 
 fn quic_config(

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)] // A test that panics is a test that fails.
 
 mod model;
+mod relay;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -16,6 +17,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use model::{ModelLog, ModelSink, partition};
+use relay::Relay;
 
 /// Far above what any step needs on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -39,6 +41,16 @@ impl Cloud {
 
     fn server(&self, listen: SocketAddr) -> Server {
         self.try_server(listen).unwrap()
+    }
+
+    /// quinn closes a socket when its last task has ended, a moment after the shutdown.
+    async fn server_again(&self, listen: SocketAddr) -> Server {
+        loop {
+            match self.try_server(listen) {
+                Ok(server) => return server,
+                Err(_) => tokio::time::sleep(Duration::from_millis(5)).await,
+            }
+        }
     }
 
     fn try_server(&self, listen: SocketAddr) -> Result<Server, ServerError> {
@@ -174,17 +186,80 @@ async fn a_restarted_cloud_is_found_again() {
     server.shutdown().await;
     until("the edge notices", || !edge.status.borrow().connected).await;
     log.append(&tp, 5);
-    // quinn closes a socket when its last task has ended, a moment after the shutdown.
-    let server = loop {
-        match cloud.try_server(address) {
-            Ok(server) => break server,
-            Err(_) => tokio::time::sleep(Duration::from_millis(5)).await,
-        }
-    };
+    let server = cloud.server_again(address).await;
     until("the rest", || log.acked(&tp) == 10).await;
     assert_whole(&cloud.sink, 0, 10);
     assert_eq!(server.connections().len(), 1);
     assert_eq!(server.connections()[0].edge.as_str(), "gw-1");
+}
+
+/// The link swallows every packet for longer than QUIC's probes wait, then works again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_link_that_comes_back_is_used_within_two_seconds_or_so() {
+    let cloud = Cloud::new();
+    let server = cloud.server(any_port());
+    let relay = Relay::start(server.local_addr().unwrap()).await;
+    let log = ModelLog::new(9);
+    let edge = edge(&cloud.bundle("gw-1", relay.address), "gw-1", log.clone());
+    let tp = partition(0);
+    log.append(&tp, 5);
+    until("the first records", || log.acked(&tp) == 5).await;
+    relay.cut(true);
+    log.append(&tp, 5);
+    let cut = std::time::Instant::now();
+    until("the edge gives up", || !edge.status.borrow().connected).await;
+    assert!(
+        cut.elapsed() < Duration::from_secs(12),
+        "{:?}",
+        cut.elapsed()
+    );
+    // Long enough for doubled probes to be far apart.
+    tokio::time::sleep(Duration::from_secs(8)).await;
+    relay.cut(false);
+    let back = std::time::Instant::now();
+    until("the rest", || log.acked(&tp) == 10).await;
+    assert!(
+        back.elapsed() < Duration::from_secs(3),
+        "{:?}",
+        back.elapsed()
+    );
+    assert_whole(&cloud.sink, 0, 10);
+}
+
+/// A node that is killed says no good-bye. When it is back, it tells edges that it does not know
+/// their connections, long before these would time out.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_killed_cloud_is_known_to_be_new() {
+    let cloud = Cloud::new();
+    let server = cloud.server(any_port());
+    let address = server.local_addr().unwrap();
+    let relay = Relay::start(address).await;
+    let log = ModelLog::new(10);
+    let mut edge = edge(&cloud.bundle("gw-1", relay.address), "gw-1", log.clone());
+    let tp = partition(0);
+    log.append(&tp, 5);
+    until("the first records", || log.acked(&tp) == 5).await;
+    relay.cut(true);
+    server.shutdown().await;
+    let _server = cloud.server_again(address).await;
+    relay.cut(false);
+    let errors = async {
+        while !edge
+            .status
+            .borrow_and_update()
+            .last_error
+            .as_ref()
+            .is_some_and(|e| e.contains("reset"))
+        {
+            edge.status.changed().await.unwrap();
+        }
+    };
+    tokio::time::timeout(PATIENCE, errors)
+        .await
+        .expect("a stateless reset");
+    log.append(&tp, 5);
+    until("the rest", || log.acked(&tp) == 10).await;
+    assert_whole(&cloud.sink, 0, 10);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
