@@ -1,6 +1,6 @@
 //! Commands and their flags.
 
-use std::io::{Read, Write};
+use std::io::{IsTerminal, Read, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -150,6 +150,7 @@ fn log_to_stderr(level: &str) -> Result<(), String> {
     })?;
     tracing_subscriber::fmt()
         .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr)
         .init();
     Ok(())
@@ -204,13 +205,7 @@ fn look(command: &LogCommand) -> Result<ExitCode, String> {
         }
         LogCommand::Verify { .. } => {
             let verified = inspect::verify(&disk, dir, &mut out).map_err(failed)?;
-            let (batches, records) = (verified.batches, verified.records);
-            let damages = verified.damages.len();
-            let _ = writeln!(
-                out,
-                "{batches} batches, {records} records, {damages} damages"
-            );
-            if damages > 0 {
+            if !verified.damages.is_empty() {
                 return Ok(ExitCode::FAILURE);
             }
         }

@@ -16,6 +16,10 @@ use crate::store::{FromStore, FromStoreReceiver, StoreHandle, ToStore};
 
 /// The status page's numbers are at most this old while something happens.
 const VIEW_EVERY: Duration = Duration::from_millis(500);
+/// The list of sessions is at most this old.
+const CLIENTS_EVERY: Duration = Duration::from_secs(3);
+/// A wake-up that nobody needs, so that a missed one does no harm.
+const IDLE: Duration = Duration::from_secs(60);
 /// Events handled in one turn: acknowledgements must not wait for an endless stream of input.
 const EVENTS_PER_TURN: usize = 512;
 /// What an orderly stop may wait for the disk.
@@ -37,6 +41,9 @@ pub(super) struct Hub {
     in_flight_bytes: usize,
     timer_at_ms: Option<u64>,
     viewed: Instant,
+    clients_viewed: Instant,
+    /// Something happened since the status page's numbers were taken.
+    unseen: bool,
     failed: Option<String>,
     want_checkpoint: bool,
 }
@@ -65,6 +72,8 @@ impl Hub {
             in_flight_bytes: 0,
             timer_at_ms: Some(0),
             viewed: Instant::now(),
+            clients_viewed: Instant::now(),
+            unseen: true,
             failed: None,
             want_checkpoint: false,
         }
@@ -125,12 +134,17 @@ impl Hub {
         if !self.inbox.is_empty() && self.in_flight_bytes <= IN_FLIGHT_BYTES_MAX {
             self.inbox.wake.notify_one();
         }
-        self.show(false);
+        self.show();
     }
 
+    /// An idle broker sleeps until the machine's timer.
     fn next_timer(&self) -> Instant {
-        let view = self.viewed + VIEW_EVERY;
         let armed = self.timer_at_ms.map(|at| self.clock.instant(at));
+        let view = if self.unseen {
+            self.viewed + VIEW_EVERY
+        } else {
+            self.viewed + IDLE
+        };
         armed.map_or(view, |at| at.min(view))
     }
 
@@ -157,6 +171,7 @@ impl Hub {
     }
 
     fn handle(&mut self, now: u64, event: Event) {
+        self.unseen = true;
         self.broker.handle(now, event, &mut self.effects);
         let mut effects = std::mem::take(&mut self.effects);
         for effect in effects.drain(..) {
@@ -259,18 +274,31 @@ impl Hub {
         self.dirty.clear();
     }
 
-    fn show(&mut self, now: bool) {
-        if !now && self.viewed.elapsed() < VIEW_EVERY {
+    fn show(&mut self) {
+        if !self.unseen || self.viewed.elapsed() < VIEW_EVERY {
             return;
         }
         self.viewed = Instant::now();
-        let mut clients = self.broker.clients();
-        clients.truncate(CLIENTS_SHOWN_MAX);
+        self.unseen = false;
+        // Listing all sessions costs; their numbers do not.
+        let list = self.clients_viewed.elapsed() >= CLIENTS_EVERY;
+        let clients = list.then(|| {
+            self.clients_viewed = self.viewed;
+            let mut clients = self.broker.clients();
+            clients.truncate(CLIENTS_SHOWN_MAX);
+            clients
+        });
+        // A list that is left out now is due even if nothing more happens.
+        self.unseen = !list;
         let stats = self.broker.stats();
-        *self
+        let mut view = self
             .view
             .lock()
-            .expect("no code panics while it holds this lock") = BrokerView { stats, clients };
+            .expect("no code panics while it holds this lock");
+        view.stats = stats;
+        if let Some(clients) = clients {
+            view.clients = clients;
+        }
     }
 
     /// Says good-bye to clients, waits for what is not durable yet, ends the store.

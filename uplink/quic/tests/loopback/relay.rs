@@ -1,6 +1,7 @@
 //! A UDP relay between edges and the cloud that can swallow everything.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -44,11 +45,11 @@ async fn forward(front: Arc<UdpSocket>, cloud: SocketAddr, cut: Arc<AtomicBool>)
         if cut.load(Relaxed) {
             continue;
         }
-        if !backs.contains_key(&edge) {
+        if let Entry::Vacant(entry) = backs.entry(edge) {
             let back = Arc::new(UdpSocket::bind("127.0.0.1:0").await.unwrap());
             back.connect(cloud).await.unwrap();
             tokio::spawn(answers(back.clone(), front.clone(), edge, cut.clone()));
-            backs.insert(edge, back);
+            entry.insert(back);
         }
         let _ = backs[&edge].send(&buffer[..length]).await;
     }
