@@ -166,16 +166,8 @@ impl Spares {
         rotten: bool,
     ) -> Result<(), LogError> {
         let len = file.len().map_err(LogError::io("measure", path))?;
-        if rotten && self.rotten < ROTTEN_MAX {
-            let to = self.dir.join(format!("rot-{sequence:020}.journal"));
-            self.rotten += 1;
-            return self
-                .disk
-                .rename(path, &to)
-                .map_err(LogError::io("rename", path));
-        }
         if self.held.len() >= SPARES || len != self.file_bytes || rotten {
-            return self.disk.remove(path).map_err(LogError::io("remove", path));
+            return self.remove(path, sequence, rotten);
         }
         let to = spare_path(&self.dir, self.next);
         self.next += 1;
@@ -184,6 +176,19 @@ impl Spares {
             .map_err(LogError::io("rename", path))?;
         self.held.push(Spare { path: to, file });
         Ok(())
+    }
+
+    /// Lets go of a journal file for good; a rotten one is kept as evidence.
+    pub fn remove(&mut self, path: &Path, sequence: u64, rotten: bool) -> Result<(), LogError> {
+        if rotten && self.rotten < ROTTEN_MAX {
+            let to = self.dir.join(format!("rot-{sequence:020}.journal"));
+            self.rotten += 1;
+            return self
+                .disk
+                .rename(path, &to)
+                .map_err(LogError::io("rename", path));
+        }
+        self.disk.remove(path).map_err(LogError::io("remove", path))
     }
 
     pub fn held_bytes(&self) -> u64 {

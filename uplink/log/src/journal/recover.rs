@@ -8,8 +8,10 @@
 //! ```
 //! The *bound* is the highest position that anything on disk says was synced: a group's synced
 //! position, a later file's first frame, a checkpoint. Below it a missing frame is rot, from it on
-//! the end. Frames of a file from the next file's first one on are void.
+//! the end. Frames of a file from the next file's first one on are void, for good: a file stays as
+//! long as an older one holds frames that only it makes void, though none of its own be left.
 
+use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -35,6 +37,21 @@ struct Surveyed {
 }
 
 impl Surveyed {
+    /// Frames from here on in older files are void. Without a header: as far as its groups tell.
+    fn first(&self) -> Option<u64> {
+        match &self.header {
+            Some((header, _)) => Some(header.first),
+            None => self.scanned.runs.first().map(|run| run.frames.start),
+        }
+    }
+
+    /// The bytes behind its last whole group.
+    fn behind(&self) -> Range<u64> {
+        let end = self.scanned.runs.last().map_or(0, |run| run.end_at);
+        let rest = end..self.file.len().unwrap_or(end);
+        self.scanned.torn.clone().unwrap_or(rest)
+    }
+
     /// Where the next group would go, if nothing in the file speaks against `next` going there.
     fn end_at(&self, next: u64) -> Option<u64> {
         let (header, owner) = self.header.as_ref()?;
@@ -87,11 +104,6 @@ pub(crate) fn survey(disk: Arc<dyn Disk>, cfg: &JournalConfig) -> Result<Survey,
             rotten,
         });
     }
-    let mut limit = u64::MAX;
-    for f in files.iter_mut().rev() {
-        f.limit = limit;
-        limit = f.header.as_ref().map_or(limit, |(h, _)| limit.min(h.first));
-    }
     let mut survey = Survey {
         disk,
         cfg: cfg.clone(),
@@ -99,11 +111,22 @@ pub(crate) fn survey(disk: Arc<dyn Disk>, cfg: &JournalConfig) -> Result<Survey,
         files,
         report,
     };
+    survey.set_limits();
     survey.scan();
+    // Again, with what the groups of files without a header tell.
+    survey.set_limits();
     Ok(survey)
 }
 
 impl Survey {
+    fn set_limits(&mut self) {
+        let mut limit = u64::MAX;
+        for f in self.files.iter_mut().rev() {
+            f.limit = limit;
+            limit = f.first().map_or(limit, |first| limit.min(first));
+        }
+    }
+
     fn scan(&mut self) {
         let mut reached = 0;
         for f in &mut self.files {
@@ -118,11 +141,9 @@ impl Survey {
                 self.report.unreadable.push((f.path.clone(), e.to_string()));
                 f.rotten = true;
             }
-            reached = f
-                .scanned
-                .runs
-                .last()
-                .map_or(reached, |r| reached.max(r.frames.end));
+            // Not the last frame it holds: that one may be void, and the number used again.
+            let first = f.header.as_ref().map_or(reached, |(h, _)| h.first);
+            reached = reached.max(first);
         }
     }
 
@@ -149,11 +170,7 @@ impl Survey {
 
     /// The first frame that the journal can know of.
     pub fn start(&self) -> u64 {
-        let first = |f: &Surveyed| match &f.header {
-            Some((h, _)) => Some(h.first),
-            None => f.scanned.runs.first().map(|r| r.frames.start),
-        };
-        self.files.iter().find_map(first).unwrap_or(0)
+        self.files.iter().find_map(Surveyed::first).unwrap_or(0)
     }
 
     /// The highest position that is said to be synced (J1).
@@ -215,14 +232,15 @@ impl Survey {
         let stays_in_place = last_at.is_some() && (clean || !journal.cfg.rules.j4());
         let limit = if stays_in_place { end } else { tail_from };
         let mut stretches = stretches(&files, from, limit);
-        let gone = adopt(&journal, files, limit, stays_in_place);
+        let next_first = if stays_in_place { u64::MAX } else { tail_from };
+        let gone = adopt(&journal, files, limit, next_first);
         if let (true, Some(at)) = (stays_in_place, last_at) {
             journal.append_in_place(at)?;
         } else {
             journal.open_file(tail_from, end, tail, stops)?;
             stretches.extend(journal.tail_stretch(end));
         }
-        journal.let_go(gone)?;
+        journal.remove(gone)?;
         // Files below both generations that a crash kept from being trimmed.
         let older = marks.iter().map(|m| m.at).min().unwrap_or(0);
         journal.trim(older)?;
@@ -251,7 +269,23 @@ impl Survey {
         let mut expected = start;
         let mut cut = None;
         let report = &mut self.report;
-        for f in &mut self.files {
+        for i in 0..self.files.len() {
+            let (before, rest) = self.files.split_at_mut(i);
+            let f = &mut rest[0];
+            // What this file's header says came before it, and no file has.
+            let first = f.header.as_ref().map_or(0, |(h, _)| h.first);
+            if let (true, Some(last)) = (expected < first.min(f.limit), before.last_mut())
+                && first <= bound
+                && cut.is_none()
+            {
+                let here = last.sequence + 1 == f.sequence || last.scanned.torn.is_some();
+                last.rotten |= here;
+                report.lost.push(Lost {
+                    place: here.then(|| (last.path.clone(), last.behind())),
+                    frames: expected..first,
+                });
+                expected = first;
+            }
             let mut hole_at = None;
             let mut kept: Vec<Run> = Vec::new();
             for mut run in std::mem::take(&mut f.scanned.runs) {
@@ -363,40 +397,41 @@ fn stretches(files: &[Surveyed], from: u64, limit: u64) -> Vec<Stretch> {
     stretches
 }
 
-/// Moves files with frames below `limit` into the index; returns those without any.
-fn adopt(journal: &Journal, files: Vec<Surveyed>, limit: u64, keep_last: bool) -> Vec<LiveFile> {
+/// Moves the files that count into the index; returns the others. A file counts that has frames
+/// below `limit`, or that makes frames of older files void which no later file does: the next one
+/// made will start at `next_first`.
+fn adopt(
+    journal: &Journal,
+    files: Vec<Surveyed>,
+    limit: u64,
+    next_first: u64,
+) -> Vec<(PathBuf, bool, u64)> {
     let mut gone = Vec::new();
     let mut index = lock(&journal.shared);
-    let last = files.last().map(|f| f.sequence).filter(|_| keep_last);
     for f in files {
+        let first = f.first().unwrap_or(u64::MAX);
         let mut stops = Stops::new();
         for run in &f.scanned.runs {
             stops.extend(run.stops.iter().filter(|s| s.0 < limit));
         }
-        let first = match &f.header {
-            Some((h, _)) => h.first,
-            None => f.scanned.runs.first().map_or(u64::MAX, |r| r.frames.start),
-        };
+        if stops.is_empty() && f.limit.min(next_first) <= first {
+            gone.push((f.path, f.rotten, f.sequence));
+            continue;
+        }
         let salt = match (&f.header, f.scanned.runs.first()) {
             (Some((h, _)), _) => h.salt,
             (None, Some(run)) => run.salt,
             (None, None) => 0,
         };
-        let (sequence, path, file, rotten) = (f.sequence, f.path, f.file, f.rotten);
-        let live = LiveFile {
-            sequence,
+        index.files.push_back(LiveFile {
+            sequence: f.sequence,
             first,
-            path,
-            file,
+            path: f.path,
+            file: f.file,
             salt,
             stops,
-            rotten,
-        };
-        if live.stops.is_empty() && last != Some(live.sequence) {
-            gone.push(live);
-        } else {
-            index.files.push_back(live);
-        }
+            rotten: f.rotten,
+        });
     }
     gone
 }

@@ -1,5 +1,7 @@
 //! New files, with a header and with what is copied into them; and letting go of old ones.
 
+use std::path::PathBuf;
+
 use super::Journal;
 use super::commit::Roll;
 use super::files::{Spare, journal_path};
@@ -180,7 +182,7 @@ impl Journal {
         self.let_go(gone)
     }
 
-    pub(super) fn let_go(&mut self, gone: Vec<LiveFile>) -> Result<(), LogError> {
+    fn let_go(&mut self, gone: Vec<LiveFile>) -> Result<(), LogError> {
         if gone.is_empty() {
             return Ok(());
         }
@@ -188,7 +190,23 @@ impl Journal {
             self.spares
                 .recycle(&file.path, file.sequence, file.file, file.rotten)?;
         }
-        // Before a spare is written: else a power cut could bring a trimmed name back over it.
+        self.sync_names()
+    }
+
+    /// Lets go of files of which every frame is void. They are not used again: their groups have
+    /// numbers that others have by now, and a salvage goes by the numbers.
+    pub(super) fn remove(&mut self, gone: Vec<(PathBuf, bool, u64)>) -> Result<(), LogError> {
+        for (path, rotten, sequence) in &gone {
+            self.spares.remove(path, *sequence, *rotten)?;
+        }
+        match gone.is_empty() {
+            true => Ok(()),
+            false => self.sync_names(),
+        }
+    }
+
+    /// Before a spare is written: else a power cut could bring a trimmed name back over it.
+    fn sync_names(&mut self) -> Result<(), LogError> {
         let synced = self
             .disk
             .sync_dir(&self.cfg.dir)

@@ -34,8 +34,13 @@ pub struct Model {
     pub incarnation: BTreeMap<TopicPartition, u128>,
     pub maybe_forks: BTreeMap<TopicPartition, Vec<u128>>,
     pub rotten: bool,
+    /// The last start cut a tail. When the last group that was acked rots, nothing tells it from
+    /// a torn one (J1): its offsets are given again, by a boot that starts below them (U1).
+    pub cut: bool,
     pub drop_oldest: bool,
     pub survivors: u64,
+    /// Acked records that a cut took.
+    pub cuts: u64,
     /// Records of entries that were never acked and whose frame is gone. Rot may have taken the
     /// frame after the records had reached a segment.
     pub ghosts: Vec<(TopicPartition, i64, NewRecord)>,
@@ -95,6 +100,7 @@ impl Model {
 
     /// What the owner gets back must be a prefix of what it staged, at least all that was acked.
     pub fn recovered(&mut self, recovered: &Recovered) -> Result<(), String> {
+        self.cut = self.rotten && recovered.notes.iter().any(|n| n.contains("cut: Some("));
         let kv = recovered.kv.iter().find(|(key, _)| key == b"id");
         let base = kv.map_or(0, |(_, value)| parse(value).0);
         let mut last = base;
@@ -134,11 +140,27 @@ impl Model {
         let mut reasons = Vec::new();
         let known: Vec<TopicPartition> = self.durable.keys().cloned().collect();
         for tp in known {
-            let Some(next) = store.next(&tp) else {
+            let next = store.next(&tp);
+            if let (None, true) = (next, self.cut) {
+                let gone = self.durable.remove(&tp).map_or(0, |gone| gone.len());
+                self.cuts += gone as u64;
+                self.incarnation.remove(&tp);
+                continue;
+            }
+            let Some(next) = next else {
                 return Err(format!("{tp} is gone"));
             };
             let last = self.durable[&tp].keys().next_back().copied().unwrap_or(-1);
-            if next.0 <= last {
+            if next.0 <= last && self.cut {
+                let boots = store.lineage(&tp).ok_or("no lineage")?.boots;
+                if boots.last().is_none_or(|boot| boot.1 > next) {
+                    return Err(format!(
+                        "{tp}: cut at {next} and no boot says so: {boots:?}"
+                    ));
+                }
+                let gone = self.durable.get_mut(&tp).map(|d| d.split_off(&next.0));
+                self.cuts += gone.map_or(0, |gone| gone.len()) as u64;
+            } else if next.0 <= last {
                 return Err(format!("{tp}: next is {next}, offset {last} was durable"));
             }
             let (seen, gaps) = self.read(store, &tp, now)?;
@@ -147,6 +169,8 @@ impl Model {
             reasons.extend(gaps.iter().map(|(_, _, reason)| *reason));
             self.compare_lineage(store, &tp, &seen)?;
         }
+        // Of this start: what is written from now on stays.
+        self.cut = false;
         Ok(reasons)
     }
 

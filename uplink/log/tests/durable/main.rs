@@ -11,3 +11,4 @@ mod real;
 mod reuse;
 mod rules;
 mod sled;
+mod void;

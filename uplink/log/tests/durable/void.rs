@@ -1,0 +1,135 @@
+//! What was reported lost, or cut, is gone for good: numbers are used again, so old frames of the
+//! same numbers must stay void whatever rots later.
+
+use std::path::PathBuf;
+
+use headwater_log::SimDisk;
+use headwater_log::disk::{Crash, Disk, Open};
+use headwater_log::durable::{Durable, Recovered, Rules};
+
+use crate::model::{config, id_of, open, payload};
+
+fn restart(disk: &SimDisk) {
+    disk.crash(Crash::Kill);
+    disk.restart();
+}
+
+fn start(disk: &SimDisk, salt_seed: u64) -> (Durable, Recovered) {
+    open(disk, config(salt_seed, Rules::default())).unwrap()
+}
+
+fn journal(disk: &SimDisk, nth: usize) -> PathBuf {
+    let files = disk.files().into_iter();
+    let mut files = files.filter(|p| p.to_string_lossy().contains("/journal/0"));
+    files.nth(nth).unwrap()
+}
+
+fn found(recovered: Recovered) -> Vec<u64> {
+    let frames = recovered.frames.map(|f| id_of(&f.unwrap().payload));
+    frames.collect()
+}
+
+/// Damages the item's group, in the place where it stands in that file.
+fn rot_item(disk: &SimDisk, file: &PathBuf, id: u64) {
+    let open = disk.open(file, Open::Read).unwrap();
+    let mut bytes = vec![0; open.len().unwrap() as usize];
+    open.read_exact_at(&mut bytes, 0).unwrap();
+    let marker = &payload(id)[..16];
+    let at = bytes.windows(16).position(|w| w == marker);
+    let at = at.expect("small frames are plain") as u64;
+    disk.rot(file, at + 9, 0x40).unwrap();
+}
+
+/// Items 0 to 5 are synced, up to 10 only written, one group each.
+fn with_unsynced_tail(disk: &SimDisk) {
+    let (mut log, _) = start(disk, 1);
+    for id in 0..5 {
+        log.stage(1, &payload(id)).unwrap();
+        log.commit().unwrap();
+    }
+    for id in 5..10 {
+        log.stage(1, &payload(id)).unwrap();
+        let job = log.begin_write().unwrap().unwrap();
+        log.finish_commit(job.run()).unwrap();
+    }
+    drop(log);
+    restart(disk);
+}
+
+/// Recovery copies the tail into a second file, all of which rots: the originals in the first
+/// file are void. The rotten file may not go before they do.
+#[test]
+fn frames_lost_with_their_copy_do_not_come_back() {
+    let disk = SimDisk::new(1);
+    with_unsynced_tail(&disk);
+    let (_, recovered) = start(&disk, 2);
+    assert_eq!(recovered.report.journal.tail_frames, 5);
+    let whole = found(recovered);
+    assert_eq!(whole, (0..10).collect::<Vec<_>>());
+    restart(&disk);
+    for id in whole.iter().skip(5) {
+        rot_item(&disk, &journal(&disk, 1), *id);
+    }
+    for life in 0..3 {
+        let (mut log, recovered) = start(&disk, 3 + life);
+        let lost = recovered.report.journal.lost.clone();
+        assert_eq!(lost.len(), 1, "life {life}: {lost:?}");
+        assert_eq!(lost[0].frames, 5..10, "life {life}");
+        let (path, _) = lost[0].place.as_ref().expect("the file that rotted");
+        assert!(path.ends_with("00000000000000000002.journal"), "{path:?}");
+        let mut expected = vec![0, 1, 2, 3, 4];
+        expected.extend((0..life).map(|l| 100 + l));
+        assert_eq!(found(recovered), expected, "life {life}");
+        for position in 5..10 {
+            log.read(headwater_log::Position(position)).unwrap_err();
+        }
+        // A number that was never used before.
+        assert_eq!(log.stage(1, &payload(100 + life)).unwrap().0, 10 + life);
+        log.commit().unwrap();
+        drop(log);
+        restart(&disk);
+    }
+    // With the older file goes the rotten one, kept as evidence.
+    let (mut log, _) = start(&disk, 9);
+    for _ in 0..2 {
+        log.checkpoint(log.end(), vec![], vec![], &[]).unwrap();
+    }
+    drop(log);
+    let files = disk.files();
+    let rotten: Vec<_> = files
+        .iter()
+        .filter(|p| p.to_string_lossy().contains("/rot-"))
+        .collect();
+    assert_eq!(rotten.len(), 1, "{files:?}");
+    let (_, recovered) = start(&disk, 10);
+    assert!(recovered.report.is_whole(), "{:?}", recovered.report);
+}
+
+/// A torn tail is cut, its numbers are given again; then both headers of the file that made the
+/// rest of the tail void rot. Its groups still tell from where on.
+#[test]
+fn a_cut_tail_stays_cut_without_the_header_that_says_so() {
+    let disk = SimDisk::new(1);
+    with_unsynced_tail(&disk);
+    rot_item(&disk, &journal(&disk, 0), 6);
+    let (mut log, recovered) = start(&disk, 2);
+    assert_eq!(recovered.report.journal.cut.as_ref().unwrap().at.0, 6);
+    assert_eq!(found(recovered), (0..6).collect::<Vec<_>>());
+    for id in 106..112 {
+        log.stage(1, &payload(id)).unwrap();
+        log.commit().unwrap();
+    }
+    drop(log);
+    restart(&disk);
+    let expected: Vec<u64> = (0..6).chain(106..112).collect();
+    for copy in 0..2 {
+        disk.rot(&journal(&disk, 1), copy * 4096 + 20, 4).unwrap();
+    }
+    for life in 0..2 {
+        let (_, recovered) = start(&disk, 3 + life);
+        assert_eq!(recovered.report.journal.headers_lost.len(), 1);
+        assert!(recovered.report.is_whole(), "{:?}", recovered.report);
+        assert_eq!(found(recovered), expected, "life {life}");
+        restart(&disk);
+    }
+}

@@ -1,0 +1,117 @@
+//! Offsets of acked records whose journal frames rotted are never given again.
+
+use std::path::PathBuf;
+
+use headwater_batch::{NewRecord, Offset, TopicPartition};
+use headwater_log::SimDisk;
+use headwater_log::disk::{Crash, Disk, Open};
+use headwater_log::store::{Entry, GapReason, Store};
+
+use super::{NOW, config, offsets, open, restart, tp, try_open};
+
+fn one(tp: &TopicPartition, key: &str) -> Entry {
+    let record = NewRecord::new(NOW, key.to_owned(), "value");
+    Entry {
+        records: vec![(tp.clone(), record)],
+        ..Entry::default()
+    }
+}
+
+/// Stages one record for each key and commits them as one group.
+fn group(store: &mut Store, tp: &TopicPartition, keys: &[&str]) {
+    for key in keys {
+        store.stage(one(tp, key), 0).unwrap();
+    }
+    store.commit(0).unwrap();
+}
+
+/// Damages the newest copy of the group that holds the record with this key.
+fn rot_key(disk: &SimDisk, key: &str) {
+    let files = disk.files().into_iter();
+    let journals: Vec<PathBuf> = files
+        .filter(|p| p.to_string_lossy().contains("/journal/0"))
+        .collect();
+    let at = journals.iter().rev().find_map(|path| {
+        let file = disk.open(path, Open::Read).unwrap();
+        let mut bytes = vec![0; file.len().unwrap() as usize];
+        file.read_exact_at(&mut bytes, 0).unwrap();
+        let found = bytes.windows(key.len()).position(|w| w == key.as_bytes());
+        found.map(|at| (path, at as u64))
+    });
+    let (path, at) = at.expect("small groups are plain, and nothing is packed yet");
+    disk.rot(path, at, 0x10).unwrap();
+}
+
+/// What a start makes of `lost` acked offsets from 3 on of `a`.
+fn check(disk: &SimDisk, a: &TopicPartition, lost: i64) {
+    restart(disk, Crash::Power);
+    let mut store = open(disk, &config(), 2);
+    let next = store.next(a).unwrap();
+    assert!(next >= Offset(3 + lost), "{next} was given before");
+    let gaps = store.gaps(a).to_vec();
+    assert_eq!(gaps.len(), 1, "{gaps:?}");
+    assert_eq!((gaps[0].from, gaps[0].to), (Offset(3), next));
+    assert_eq!(gaps[0].reason, GapReason::Corrupt);
+    let staged = store.stage(one(a, "later"), 0).unwrap();
+    assert_eq!(staged.offsets, [next]);
+    store.commit(0).unwrap();
+    store.tick(10_000).unwrap();
+    assert_eq!(offsets(&store, a, Offset::ZERO), [0, 1, 2, next.0]);
+    drop(store);
+    // The same rot is met again at the next start, and costs nothing more.
+    restart(disk, Crash::Power);
+    let store = open(disk, &config(), 3);
+    assert_eq!(store.next(a), Some(next.next()));
+    assert_eq!(store.gaps(a), gaps);
+}
+
+/// A frame behind the rot says how many records there were, and none of whose they are.
+#[test]
+fn offsets_lost_in_the_middle_of_the_journal_are_skipped() {
+    let disk = SimDisk::new(1);
+    let mut store = open(&disk, &config(), 1);
+    let (a, b) = (tp("a-0"), tp("b-0"));
+    group(&mut store, &b, &["other"]);
+    group(&mut store, &a, &["first", "second", "third"]);
+    group(&mut store, &a, &["fourth", "fifth"]);
+    group(&mut store, &b, &["another"]);
+    assert_eq!(store.next(&a), Some(Offset(5)));
+    drop(store);
+    rot_key(&disk, "fifth");
+    check(&disk, &a, 2);
+    // It is known of `b` that it lost nothing.
+    let store = open(&disk, &config(), 4);
+    assert_eq!(store.next(&b), Some(Offset(2)));
+    assert!(store.gaps(&b).is_empty());
+}
+
+/// Nothing is left behind the rot but what says that it was synced.
+#[test]
+fn offsets_lost_at_the_end_of_the_journal_are_skipped() {
+    let disk = SimDisk::new(2);
+    let mut store = open(&disk, &config(), 1);
+    let a = tp("a-0");
+    group(&mut store, &a, &["first", "second", "third"]);
+    group(&mut store, &a, &["fourth", "fifth"]);
+    drop(store);
+    // A start that dies before its own first group: the file it made says what was synced.
+    restart(&disk, Crash::Kill);
+    let copied = |disk: &SimDisk| {
+        let files = disk.files().into_iter();
+        let mut names = files.filter_map(|p| p.file_name()?.to_str().map(str::to_owned));
+        names.any(|name| name == "00000000000000000002.journal")
+    };
+    for nth in 0..20 {
+        disk.crash_at_sync(nth, Crash::Power);
+        try_open(&disk, &config(), 2)
+            .err()
+            .expect("the machine is off");
+        disk.restart();
+        if copied(&disk) {
+            break;
+        }
+    }
+    assert!(copied(&disk));
+    rot_key(&disk, "fifth");
+    check(&disk, &a, 2);
+}
