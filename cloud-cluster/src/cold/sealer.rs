@@ -11,7 +11,7 @@
 //! A crash between two steps leaves the last checkpoint in force: the entries since are replayed,
 //! and objects that no entry names are leftovers that the next start deletes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -267,22 +267,34 @@ impl Sealer {
         }
     }
 
-    /// Deletes what a crash left between the writing of a segment and its entry. Only called after
-    /// a clean recovery: a manifest that fell back must not cost data.
-    pub async fn delete_leftovers(&self) -> Result<usize, ColdError> {
-        let mut deleted = 0;
-        for name in self.cold.list().await? {
-            let is_known = {
-                let shard = self.machine.shards.read(self.machine.shards.of(&name.tp));
-                let mut segments = shard.segments(&name.tp);
-                segments.any(|(base, s)| base == name.base && s.uuid == name.uuid.as_u128())
-            };
-            if !is_known {
-                self.cold.delete(&name).await?;
-                deleted += 1;
+    /// Compares the manifest with the store: segments that are missing are said, once each. With
+    /// `delete`, what a crash left between the writing of a segment and its entry goes; only after a
+    /// clean recovery, since a manifest that fell back must not cost data.
+    pub async fn compare(&self, delete: bool) -> Result<(), ColdError> {
+        let listed: HashSet<SegmentName> = self.cold.list().await?.into_iter().collect();
+        let known: HashSet<SegmentName> = self.manifest().collect();
+        for missing in known.difference(&listed) {
+            tracing::error!(segment = ?missing, "a segment of the manifest is not in the store");
+        }
+        metrics::gauge!("headwater_cold_segments_missing")
+            .set(known.difference(&listed).count() as f64);
+        for leftover in listed.difference(&known).filter(|_| delete) {
+            tracing::info!(segment = ?leftover, "a leftover segment is deleted");
+            self.cold.delete(leftover).await?;
+        }
+        Ok(())
+    }
+
+    fn manifest(&self) -> impl Iterator<Item = SegmentName> {
+        let mut names = Vec::new();
+        for id in self.machine.shards.data() {
+            let shard = self.machine.shards.read(id);
+            for (tp, _) in shard.partitions() {
+                let segments = shard.segments(tp);
+                names.extend(segments.map(|(base, s)| SegmentName::new(tp, base, s.uuid)));
             }
         }
-        Ok(deleted)
+        names.into_iter()
     }
 }
 

@@ -311,14 +311,11 @@ struct SealerTask {
 
 impl SealerTask {
     async fn run(&mut self) -> String {
-        if self.is_clean {
-            match self.sealer.delete_leftovers().await {
-                Ok(0) => {}
-                Ok(deleted) => tracing::info!(deleted, "leftover segments deleted"),
-                Err(error) => tracing::warn!(%error, "leftover segments stay"),
-            }
-        } else {
+        if !self.is_clean {
             tracing::warn!("the recovery was not clean: unknown segments are kept");
+        }
+        if let Err(error) = self.sealer.compare(self.is_clean).await {
+            tracing::warn!(%error, "the segments were not compared with the manifest");
         }
         self.sealer.run().await
     }

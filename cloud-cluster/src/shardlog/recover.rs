@@ -4,6 +4,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, mpsc};
 
 use bytes::Bytes;
+use headwater_batch::{Offset, TopicPartition};
 use headwater_log::checkpoint::SledStore;
 use headwater_log::durable::{CheckpointUse, Frame};
 use headwater_log::{Durable, DurableConfig, LogError, RealDisk};
@@ -32,6 +33,12 @@ pub enum RecoverError {
     ForeignRow(u8, usize),
     #[error("journal frame {position}: {what}")]
     Frame { position: u64, what: String },
+    #[error("{tp}: acknowledged records {from}..{to} are neither in the journal nor in a segment")]
+    Hole {
+        tp: TopicPartition,
+        from: Offset,
+        to: Offset,
+    },
     #[error(
         "the state lies behind the journal: shard {shard} stands at entry {index}, the journal goes \
          on at {found}. The checkpoints in {dir} are lost or damaged; restore the data directory \
@@ -99,6 +106,7 @@ impl LocalLog {
             ?report,
             "recovered"
         );
+        check_holes(&machine)?;
         let log = start(config, durable, &machine);
         Ok(Recovery {
             log,
@@ -213,6 +221,31 @@ fn check_next(applied: At, at: At, id: ShardId, dir: &str) -> Result<(), Recover
         found,
         dir,
     })
+}
+
+/// What is not in a cold segment must have come from the journal, without a hole.
+fn check_holes(machine: &Machine) -> Result<(), RecoverError> {
+    for id in machine.shards.data() {
+        let shard = machine.shards.read(id);
+        for (tp, partition) in shard.partitions() {
+            let mut at = partition.start.max(partition.cold_end);
+            let log = machine.hot.partition(tp);
+            let held = log
+                .map(|log| log.range(at, partition.next))
+                .unwrap_or_default();
+            for (base, batch) in held {
+                if base > at {
+                    break;
+                }
+                at = batch.end;
+            }
+            if at < partition.next {
+                let (tp, to) = (tp.clone(), partition.next);
+                return Err(RecoverError::Hole { tp, from: at, to });
+            }
+        }
+    }
+    Ok(())
 }
 
 /// The newest journal file says where everything stood when it was begun; a state that lies
