@@ -13,6 +13,8 @@ pub struct Cloud {
     pub kafka: SocketAddr,
     pub uplink: SocketAddr,
     pub admin: SocketAddr,
+    /// Settings beyond the flags.
+    pub config: Option<PathBuf>,
 }
 
 impl Cloud {
@@ -23,7 +25,14 @@ impl Cloud {
             kafka: free_port(),
             uplink: free_port(),
             admin: free_port(),
+            config: None,
         }
+    }
+
+    /// With these settings, which the flags for addresses and directory still override.
+    pub fn with_config(mut self, toml: &str) -> Cloud {
+        self.config = Some(write_config(&self.dir, "cloud-cluster.toml", toml));
+        self
     }
 
     /// Starts the node and waits until it serves Kafka.
@@ -37,6 +46,7 @@ impl Cloud {
         ] {
             args.extend([flag.to_owned(), address.to_string()]);
         }
+        args.extend(config_flag(self.config.as_deref()));
         let process = Process::spawn(
             "cloud-cluster",
             &binary("cloud-cluster"),
@@ -90,9 +100,7 @@ impl Edge {
 
     /// With these settings, which the flags for addresses and directory still override.
     pub fn with_config(mut self, toml: &str) -> Edge {
-        let path = self.dir.join("edge-node.toml");
-        std::fs::write(&path, toml).expect("a test's folder can be written");
-        self.config = Some(path);
+        self.config = Some(write_config(&self.dir, "edge-node.toml", toml));
         self
     }
 
@@ -107,9 +115,7 @@ impl Edge {
         for (flag, address) in [("--mqtt", self.mqtt), ("--status", self.status)] {
             args.extend([flag.to_owned(), address.to_string()]);
         }
-        if let Some(config) = &self.config {
-            args.extend(["--config".to_owned(), config.display().to_string()]);
-        }
+        args.extend(config_flag(self.config.as_deref()));
         if let Some(bundle) = &self.bundle {
             args.extend(["--bundle".to_owned(), bundle.display().to_string()]);
         }
@@ -121,4 +127,16 @@ impl Edge {
 
 fn strings(words: &[&str]) -> Vec<String> {
     words.iter().map(|word| (*word).to_owned()).collect()
+}
+
+fn write_config(dir: &Path, name: &str, toml: &str) -> PathBuf {
+    let path = dir.join(name);
+    std::fs::write(&path, toml).expect("a test's folder can be written");
+    path
+}
+
+fn config_flag(config: Option<&Path>) -> Vec<String> {
+    config.map_or(Vec::new(), |path| {
+        vec!["--config".to_owned(), path.display().to_string()]
+    })
 }

@@ -53,6 +53,14 @@ key = "{topic}"
 partitions = 8
 "##;
 
+/// Segments are sealed within the run, so that there are some to read.
+const COLD_SOON: &str = "
+[log]
+segment_age_s = 1
+segment_bytes_min = 1
+checkpoint_interval_s = 1
+";
+
 /// What has been shown so far. A check that fails ends the run, since later ones build on it.
 #[derive(Default)]
 struct Checks {
@@ -79,7 +87,7 @@ fn run(arguments: &Arguments, checks: &mut Checks) -> Result<(), String> {
         produce::golden(&out),
     )?;
     let scratch = tempfile::tempdir().map_err(|error| error.to_string())?;
-    let cloud = Cloud::new(&scratch.path().join("cloud"));
+    let cloud = Cloud::new(&scratch.path().join("cloud")).with_config(COLD_SOON);
     let cloud_process = cloud.start();
     let edge = Edge::new(
         &scratch.path().join("edge"),
@@ -121,11 +129,11 @@ fn run(arguments: &Arguments, checks: &mut Checks) -> Result<(), String> {
         ("edge", edge.dir.join("data")),
         ("cloud", cloud.dir.join("data")),
     ] {
-        let (segments, batches) = checks.that(
+        let dumped = checks.that(
             &format!("DumpLogSegments reads the {name}'s directory"),
             dump::check(&out, &dir),
         )?;
-        println!("   {segments} segments, {batches} batches, all valid");
+        println!("   {dumped:?}, all valid");
     }
     Ok(())
 }

@@ -79,9 +79,7 @@ pub fn rumqttc(broker: SocketAddr) -> Result<Vec<Published>, String> {
         .set_keep_alive(Duration::from_secs(30))
         .set_inflight(50);
     let (client, mut connection) = Client::new(options, MESSAGES + 10);
-    let payloads: Vec<Vec<u8>> = (0..MESSAGES)
-        .map(|n| (n as u32).to_le_bytes().repeat(1 + n % 40))
-        .collect();
+    let payloads: Vec<Vec<u8>> = (0..MESSAGES).map(noise).collect();
     for payload in &payloads {
         client
             .publish("interop/rumqttc", QoS::ExactlyOnce, false, payload.clone())
@@ -107,6 +105,18 @@ pub fn rumqttc(broker: SocketAddr) -> Result<Vec<Published>, String> {
             headers: Vec::new(),
         })
         .collect())
+}
+
+/// Up to 4 KB that do not compress, so that segments grow large enough for index entries.
+fn noise(n: usize) -> Vec<u8> {
+    let mut state = (n as u32).wrapping_mul(2_654_435_761) | 1;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 17;
+        state ^= state << 5;
+        (state >> 24) as u8
+    };
+    (0..n * 37 % 4096).map(|_| next()).collect()
 }
 
 /// mosquitto_sub gets what mosquitto_pub sent, through the edge alone.
