@@ -274,6 +274,7 @@ impl History {
         );
         if opened.is_err() && self.disk.is_down() {
             self.seen.crashed_opens += 1;
+            self.model.start_died = true;
         }
         let (mut store, recovered) = self.check(opened, "open")?;
         if std::env::var("HEADWATER_SEED").is_ok() {

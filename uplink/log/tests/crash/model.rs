@@ -37,6 +37,8 @@ pub struct Model {
     /// The last start cut a tail. When the last group that was acked rots, nothing tells it from
     /// a torn one (J1): its offsets are given again, by a boot that starts below them (U1).
     pub cut: bool,
+    /// A start died since the last that did not: what it cut it could tell nobody.
+    pub start_died: bool,
     pub drop_oldest: bool,
     pub survivors: u64,
     /// Acked records that a cut took.
@@ -100,7 +102,9 @@ impl Model {
 
     /// What the owner gets back must be a prefix of what it staged, at least all that was acked.
     pub fn recovered(&mut self, recovered: &Recovered) -> Result<(), String> {
-        self.cut = self.rotten && recovered.notes.iter().any(|n| n.contains("cut: Some("));
+        let said = recovered.notes.iter().any(|n| n.contains("cut: Some("));
+        let unheard = std::mem::take(&mut self.start_died);
+        self.cut = self.rotten && (said || unheard);
         let kv = recovered.kv.iter().find(|(key, _)| key == b"id");
         let base = kv.map_or(0, |(_, value)| parse(value).0);
         let mut last = base;
