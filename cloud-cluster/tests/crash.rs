@@ -172,3 +172,26 @@ fn starting_and_stopping() {
     let (took, well) = node.terminate();
     assert!(well && took < Duration::from_secs(2), "{took:?}");
 }
+
+/// Rule C5: the refusal comes before anything is written, and is one that clients retry.
+#[test]
+fn a_full_disk_refuses_data_and_nothing_else() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut node = Node::with(dir.path(), "reserve_bytes = 1099511627776");
+    node.start();
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while node.json("GET", "/status", "")["disk_full"] != true {
+        assert!(
+            Instant::now() < deadline,
+            "a reserve of 1 TiB is not met on this disk"
+        );
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    node.json("POST", "/topics", r#"{"name":"full","partitions":1}"#);
+    let mut client = Client::connect(node.kafka).unwrap();
+    let id = client.producer_id().unwrap();
+    client.produce("full", &batch(id, 0, 1)).unwrap();
+    const KAFKA_STORAGE_ERROR: i16 = 56;
+    assert_eq!(client.acked().unwrap(), Err(KAFKA_STORAGE_ERROR));
+    assert!(node.records("full", 0).is_empty());
+}

@@ -4,7 +4,8 @@ use axum::Json;
 use axum::extract::{Path, State as Extract};
 use axum::http::StatusCode;
 use bytes::Bytes;
-use headwater_proto::EdgeName;
+use headwater_batch::TopicPartition;
+use headwater_proto::{EdgeName, Incarnation, StreamEntry, StreamKey, StreamOutcome};
 use headwater_quic::Ca;
 use headwater_shard::{Entry, LedgerEntry, Loss, Outcome};
 use serde::Deserialize;
@@ -144,6 +145,60 @@ pub(super) async fn revoke(
     Ok(Json(
         json!({ "revoked": name, "connections_closed": closed }),
     ))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Retired {
+    /// The edge's partition, such as `mqtt-0`.
+    partition: String,
+    /// As `edge ls` shows it.
+    incarnation: String,
+}
+
+/// Gives an incarnation up for good, so that its place in the table is free again (U2).
+pub(super) async fn retire(
+    Extract(state): Extract<State>,
+    Path(name): Path<String>,
+    Json(wanted): Json<Retired>,
+) -> Result<Json<Value>, Failure> {
+    let edge = EdgeName::new(&name).map_err(Failure::bad)?;
+    let tp: TopicPartition = wanted.partition.parse().map_err(Failure::bad)?;
+    let incarnation = u128::from_str_radix(&wanted.incarnation, 16).map_err(Failure::bad)?;
+    let incarnation = Incarnation(incarnation);
+    let shards = &state.inner.machine.shards;
+    let pinned = shards.read(shards.meta()).pinned(&name, &tp);
+    let unknown = || Failure::new(StatusCode::NOT_FOUND, "there is no such stream");
+    let to = TopicPartition::new(tp.topic.clone(), pinned.ok_or_else(unknown)?);
+    let shard = shards.of(&to);
+    let is_known = {
+        let shard = shards.read(shard);
+        let streams = shard.streams_of(&edge, &tp);
+        streams.is_some_and(|streams| streams.stream(incarnation).is_some())
+    };
+    if !is_known {
+        return Err(unknown());
+    }
+    let at_ms = wall_ms();
+    let (head, _) = StreamEntry::Retire { at_ms }.encode();
+    let key = StreamKey {
+        edge,
+        incarnation,
+        tp,
+    };
+    let entry = Entry::Stream {
+        to,
+        key,
+        head,
+        at_ms,
+    };
+    match commit(&*state.inner.log, shard, entry, Bytes::new()).await {
+        Ok(Outcome::Stream(StreamOutcome::Retired)) => {
+            Ok(Json(json!({ "retired": wanted.incarnation })))
+        }
+        Ok(other) => Err(Failure::new(StatusCode::CONFLICT, format!("{other:?}"))),
+        Err(error) => Err(Failure::new(StatusCode::SERVICE_UNAVAILABLE, error)),
+    }
 }
 
 pub(super) async fn ledger(Extract(state): Extract<State>) -> Json<Value> {

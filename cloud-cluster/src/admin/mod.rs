@@ -7,7 +7,7 @@
 //! | `GET /metrics` | Prometheus |
 //! | `GET /topics`, `POST /topics`, `DELETE /topics/NAME` | topics |
 //! | `GET /topics/NAME/PARTITION/records?from=&max=&wait_ms=` | records, for people |
-//! | `GET /edges`, `POST /edges`, `POST /edges/NAME/revoke` | edges |
+//! | `GET /edges`, `POST /edges`, `POST /edges/NAME/revoke`, `POST /edges/NAME/retire` | edges |
 //! | `GET /ledger` | what edges could not deliver |
 //!
 //! There is no login: the address is loopback unless an operator says otherwise. A request from a
@@ -97,6 +97,7 @@ pub async fn serve(listener: TcpListener, state: State) {
         .route("/topics/:name/:partition/records", get(records::records))
         .route("/edges", get(edges::list).post(edges::add))
         .route("/edges/:name/revoke", post(edges::revoke))
+        .route("/edges/:name/retire", post(edges::retire))
         .route("/ledger", get(edges::ledger))
         .layer(axum::middleware::from_fn(guard))
         .with_state(state);

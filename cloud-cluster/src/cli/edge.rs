@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::Subcommand;
 use headwater_proto::EdgeName;
 use headwater_quic::{Ca, Revoked, Subject};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::client::{ask, escaped};
 use super::{AdminAddress, Settings, ago};
@@ -30,6 +30,16 @@ pub(super) enum EdgeCommand {
     },
     /// List edges, their connections and streams.
     Ls(AdminAddress),
+    /// Give up one incarnation of an edge's log for good, when the table of 16 is full.
+    Retire {
+        name: String,
+        /// The edge's partition, such as mqtt-0.
+        partition: String,
+        /// As `edge ls` shows it.
+        incarnation: String,
+        #[command(flatten)]
+        at: AdminAddress,
+    },
     /// Refuse an edge from now on. Its name is not used again.
     Revoke {
         name: String,
@@ -52,6 +62,18 @@ impl EdgeCommand {
                 settings,
             } => add(&name, &out, &address, &settings),
             EdgeCommand::Ls(at) => list(&at),
+            EdgeCommand::Retire {
+                name,
+                partition,
+                incarnation,
+                at,
+            } => {
+                let path = format!("/edges/{}/retire", escaped(&name));
+                let body = json!({ "partition": partition, "incarnation": incarnation });
+                ask(&at.admin, "POST", &path, Some(&body))?;
+                println!("{name} {partition}: incarnation {incarnation} is retired");
+                Ok(())
+            }
             EdgeCommand::Revoke {
                 name,
                 data_dir: Some(dir),

@@ -3,6 +3,7 @@
 mod datadir;
 mod disk;
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -262,6 +263,16 @@ impl Core {
             default_partitions: config.topics.partitions,
             auto_create_topics: config.topics.auto_create,
             fetch_bytes_max: config.kafka.fetch_bytes_max,
+            broker_configs: BTreeMap::from([
+                (
+                    "log.retention.ms".into(),
+                    config.topics.retention_ms.to_string(),
+                ),
+                (
+                    "log.retention.bytes".into(),
+                    config.topics.retention_bytes.to_string(),
+                ),
+            ]),
             ..Settings::default()
         };
         View {

@@ -34,6 +34,14 @@ fn free_tcp() -> SocketAddr {
 }
 
 impl Node {
+    /// As [`Node::new`], with one more line in the section `[log]`.
+    pub fn with(dir: &Path, line: &str) -> Node {
+        let node = Node::new(dir);
+        let text = std::fs::read_to_string(&node.config).unwrap();
+        std::fs::write(&node.config, format!("{text}{line}\n")).unwrap();
+        node
+    }
+
     /// Not started yet. Segments and journal files are small, so that a short test meets them all.
     pub fn new(dir: &Path) -> Node {
         let (kafka, admin) = (free_tcp(), free_tcp());
