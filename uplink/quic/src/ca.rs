@@ -95,17 +95,25 @@ pub struct Ca {
 }
 
 impl Ca {
-    /// Opens the CA in `dir`; makes directory, key and certificate when neither file exists.
+    /// Opens the CA in `dir`; makes it on first use. Several processes may do so at the same time:
+    /// the key decides, and the first one to put it there wins. A key whose certificate a power cut
+    /// took gets another; a certificate without its key is an error.
     pub fn open(dir: &Path) -> Result<Ca, CaError> {
         fs::create_dir_all(dir).map_err(|source| io_error(dir, source))?;
         let (certificate, key) = (dir.join(CERTIFICATE_FILE), dir.join(KEY_FILE));
-        match (certificate.exists(), key.exists()) {
-            (false, false) => make(&certificate, &key)?,
-            (true, true) => {}
-            (true, false) => return Err(CaError::Half(key)),
-            (false, true) => return Err(CaError::Half(certificate)),
+        if !key.exists() {
+            if certificate.exists() {
+                return Err(CaError::Half(key));
+            }
+            install_first(&key, KeyPair::generate()?.serialize_pem().as_bytes(), 0o600)?;
         }
-        load(&certificate, &key)
+        let pair = load_key(&key)?;
+        if !certificate.exists() {
+            let signed = ca_params()?.self_signed(&pair)?;
+            install_first(&certificate, signed.pem().as_bytes(), 0o644)?;
+            tracing::info!(certificate = %certificate.display(), "made a new certificate authority");
+        }
+        load(&certificate, pair)
     }
 
     /// The CA's certificate in PEM.
@@ -203,24 +211,23 @@ fn random_serial() -> Result<SerialNumber, rcgen::Error> {
     Ok(SerialNumber::from_slice(&serial))
 }
 
-fn make(certificate: &Path, key: &Path) -> Result<(), CaError> {
-    let pair = KeyPair::generate()?;
-    let signed = ca_params()?.self_signed(&pair)?;
-    write_durably(key, pair.serialize_pem().as_bytes(), 0o600)?;
-    write_durably(certificate, signed.pem().as_bytes(), 0o644)?;
-    tracing::info!(certificate = %certificate.display(), "made a new certificate authority");
-    Ok(())
+fn load_key(path: &Path) -> Result<KeyPair, CaError> {
+    KeyPair::from_pem(&read(path)?)
+        .map_err(|e| content(path, format!("not a private key in PEM: {e}")))
 }
 
-fn load(certificate_path: &Path, key_path: &Path) -> Result<Ca, CaError> {
-    let read = |path: &Path| fs::read_to_string(path).map_err(|source| io_error(path, source));
-    let content = |path: &Path, reason: String| CaError::Content {
+fn read(path: &Path) -> Result<String, CaError> {
+    fs::read_to_string(path).map_err(|source| io_error(path, source))
+}
+
+fn content(path: &Path, reason: String) -> CaError {
+    CaError::Content {
         path: path.into(),
         reason,
-    };
+    }
+}
 
-    let key = KeyPair::from_pem(&read(key_path)?)
-        .map_err(|e| content(key_path, format!("not a private key in PEM: {e}")))?;
+fn load(certificate_path: &Path, key: KeyPair) -> Result<Ca, CaError> {
     let certificate_pem = read(certificate_path)?;
     let certificate = CertificateDer::from_pem_slice(certificate_pem.as_bytes())
         .map_err(|e| content(certificate_path, format!("not a certificate in PEM: {e}")))?;
@@ -228,10 +235,7 @@ fn load(certificate_path: &Path, key_path: &Path) -> Result<Ca, CaError> {
         .map_err(|e| content(certificate_path, format!("not a certificate: {e}")))?;
     let spki = parsed.subject_public_key_info();
     if spki.as_ref() != key.public_key_der() {
-        let reason = format!(
-            "is not the certificate of the key in {}",
-            key_path.display()
-        );
+        let reason = format!("is not the certificate of the key in {KEY_FILE} beside it");
         return Err(content(certificate_path, reason));
     }
     let signer = ca_params()?.self_signed(&key)?;
@@ -249,26 +253,53 @@ fn load(certificate_path: &Path, key_path: &Path) -> Result<Ca, CaError> {
 
 /// Writes a small file so that it is whole or absent after a power cut.
 pub(crate) fn write_durably(path: &Path, bytes: &[u8], mode: u32) -> Result<(), CaError> {
-    use std::os::unix::fs::OpenOptionsExt;
-    let temporary = path.with_extension("new");
-    let written = (|| {
-        let _ = fs::remove_file(&temporary);
-        let mut options = fs::OpenOptions::new();
-        let mut file = options
-            .write(true)
-            .create_new(true)
-            .mode(mode)
-            .open(&temporary)?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        fs::rename(&temporary, path)?;
-        let parent = match path.parent() {
-            Some(parent) if !parent.as_os_str().is_empty() => parent,
-            _ => Path::new("."),
-        };
-        fs::File::open(parent)?.sync_all()
-    })();
+    let written = write_beside(path, bytes, mode)
+        .and_then(|temporary| fs::rename(&temporary, path))
+        .and_then(|()| sync_parent(path));
     written.map_err(|source| io_error(path, source))
+}
+
+/// As [`write_durably`], but a file that is there by now stays and counts.
+fn install_first(path: &Path, bytes: &[u8], mode: u32) -> Result<(), CaError> {
+    let installed = write_beside(path, bytes, mode).and_then(|temporary| {
+        let linked = fs::hard_link(&temporary, path);
+        fs::remove_file(&temporary)?;
+        match linked {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+            other => other,
+        }
+    });
+    let installed = installed.and_then(|()| sync_parent(path));
+    installed.map_err(|source| io_error(path, source))
+}
+
+/// A synced file of this thread's own in the directory of `path`.
+fn write_beside(path: &Path, bytes: &[u8], mode: u32) -> io::Result<PathBuf> {
+    use std::os::unix::fs::OpenOptionsExt;
+    let own = format!(
+        "{}-{:?}.new",
+        std::process::id(),
+        std::thread::current().id()
+    );
+    let temporary = path.with_extension(own);
+    let _ = fs::remove_file(&temporary);
+    let mut options = fs::OpenOptions::new();
+    let mut file = options
+        .write(true)
+        .create_new(true)
+        .mode(mode)
+        .open(&temporary)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    Ok(temporary)
+}
+
+fn sync_parent(path: &Path) -> io::Result<()> {
+    let parent = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    fs::File::open(parent)?.sync_all()
 }
 
 fn io_error(path: &Path, source: io::Error) -> CaError {
@@ -298,14 +329,30 @@ mod tests {
     }
 
     #[test]
-    fn a_lost_half_is_not_replaced() {
-        for lost in [CERTIFICATE_FILE, KEY_FILE] {
+    fn a_lost_key_is_not_replaced_and_a_lost_certificate_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = Ca::open(dir.path()).unwrap();
+        fs::remove_file(dir.path().join(CERTIFICATE_FILE)).unwrap();
+        let again = Ca::open(dir.path()).unwrap();
+        assert_eq!(first.reset_key(), again.reset_key());
+        fs::remove_file(dir.path().join(KEY_FILE)).unwrap();
+        assert!(matches!(Ca::open(dir.path()), Err(CaError::Half(_))));
+    }
+
+    #[test]
+    fn many_make_one_at_the_same_time() {
+        for _ in 0..20 {
             let dir = tempfile::tempdir().unwrap();
-            Ca::open(dir.path()).unwrap();
-            fs::remove_file(dir.path().join(lost)).unwrap();
-            assert!(
-                matches!(Ca::open(dir.path()), Err(CaError::Half(_))),
-                "{lost}"
+            let seen: Vec<String> = std::thread::scope(|scope| {
+                let open = || Ca::open(dir.path()).unwrap().certificate_pem().to_owned();
+                let all: Vec<_> = (0..4).map(|_| scope.spawn(open)).collect();
+                all.into_iter().map(|one| one.join().unwrap()).collect()
+            });
+            assert!(seen.iter().all(|pem| *pem == seen[0]));
+            assert_eq!(
+                fs::read_dir(dir.path()).unwrap().count(),
+                2,
+                "temporary files stay behind"
             );
         }
     }
