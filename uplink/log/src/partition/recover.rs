@@ -94,7 +94,7 @@ fn remove_orphans(shared: &Shared, segments: &[(Offset, u64)]) -> Result<(), Log
         let Some(base) = crate::segment::base_of(&format!("{digits}.log")) else {
             continue;
         };
-        if !segments.iter().any(|(have, _)| *have == base) {
+        if segments.binary_search_by_key(&base, |s| s.0).is_err() {
             remove_segment(shared, base)?;
         }
     }

@@ -1,7 +1,7 @@
 //! What was reported lost, or cut, is gone for good: numbers are used again, so old frames of the
 //! same numbers must stay void whatever rots later.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use headwater_log::SimDisk;
 use headwater_log::disk::{Crash, Disk, Open};
@@ -30,7 +30,7 @@ fn found(recovered: Recovered) -> Vec<u64> {
 }
 
 /// Damages the item's group, in the place where it stands in that file.
-fn rot_item(disk: &SimDisk, file: &PathBuf, id: u64) {
+fn rot_item(disk: &SimDisk, file: &Path, id: u64) {
     let open = disk.open(file, Open::Read).unwrap();
     let mut bytes = vec![0; open.len().unwrap() as usize];
     open.read_exact_at(&mut bytes, 0).unwrap();
