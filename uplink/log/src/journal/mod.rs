@@ -18,6 +18,7 @@
 //! The bytes are drawn in FORMAT.md.
 
 mod commit;
+mod erase;
 mod files;
 pub mod format;
 mod read;

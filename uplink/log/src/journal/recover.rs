@@ -25,10 +25,10 @@ use crate::checkpoint::Mark;
 use crate::disk::{Disk, DiskFile, Open};
 use crate::error::LogError;
 
-struct Surveyed {
+pub(super) struct Surveyed {
     sequence: u64,
-    path: PathBuf,
-    file: Arc<dyn DiskFile>,
+    pub(super) path: PathBuf,
+    pub(super) file: Arc<dyn DiskFile>,
     header: Option<(FileHeader, Vec<u8>)>,
     scanned: Scanned,
     /// Frames from here on are void.
@@ -69,7 +69,7 @@ pub(crate) struct Survey {
     disk: Arc<dyn Disk>,
     cfg: JournalConfig,
     spares: Spares,
-    files: Vec<Surveyed>,
+    pub(super) files: Vec<Surveyed>,
     pub report: JournalReport,
 }
 
@@ -204,7 +204,10 @@ impl Survey {
         marks: [Mark; 2],
     ) -> Result<(Journal, Replay, JournalReport), LogError> {
         let bound = self.bound(from);
-        let end = self.choose_runs(from, bound);
+        let (end, void) = self.choose_runs(from, bound);
+        if self.cfg.rules.j1() && self.cfg.rules.j4() {
+            self.erase(&void, end)?;
+        }
         self.report.files = self.files.len();
         self.report.frames = self.runs().map(|r| r.frames.end - r.frames.start).sum();
 
@@ -253,8 +256,9 @@ impl Survey {
         self.files.iter().flat_map(|f| &f.scanned.runs)
     }
 
-    /// Keeps the runs that count, reports holes, and returns the number after the last frame.
-    fn choose_runs(&mut self, from: u64, bound: u64) -> u64 {
+    /// Keeps the runs that count, reports holes, and returns the number after the last frame and
+    /// the runs, by file, that do not count or not to their end.
+    fn choose_runs(&mut self, from: u64, bound: u64) -> (u64, Vec<(usize, Run)>) {
         let start = if self.files.is_empty() {
             from
         } else {
@@ -267,7 +271,7 @@ impl Survey {
             });
         }
         let mut expected = start;
-        let mut cut = None;
+        let (mut cut, mut void) = (None, Vec::new());
         let report = &mut self.report;
         for i in 0..self.files.len() {
             let (before, rest) = self.files.split_at_mut(i);
@@ -289,16 +293,21 @@ impl Survey {
             let mut hole_at = None;
             let mut kept: Vec<Run> = Vec::new();
             for mut run in std::mem::take(&mut f.scanned.runs) {
-                run.frames.end = run.frames.end.min(f.limit);
-                run.stops.retain(|s| s.0 < f.limit);
+                if run.frames.end > f.limit {
+                    void.push((i, run.clone()));
+                    run.frames.end = f.limit;
+                    run.stops.retain(|s| s.0 < f.limit);
+                }
                 let hole = hole_at.replace(run.end_at).unwrap_or(0)..run.at;
                 // Void, or below what came already, which only salvage can meet.
                 if run.frames.is_empty() || run.frames.start < expected || cut.is_some() {
+                    void.push((i, run));
                     continue;
                 }
                 if run.frames.start > expected {
                     if run.frames.start > bound {
                         cut = Some((f.path.clone(), run.at..run.end_at));
+                        void.push((i, run));
                         continue;
                     }
                     f.rotten = true;
@@ -340,7 +349,7 @@ impl Survey {
             .iter_mut()
             .for_each(|l| l.frames.start = l.frames.start.max(from));
         report.lost.retain(|l| !l.frames.is_empty());
-        expected.max(from)
+        (expected.max(from), void)
     }
 
     /// The groups from `from` on, as stored, and stops with places relative to the first.

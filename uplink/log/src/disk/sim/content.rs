@@ -87,6 +87,12 @@ impl Content {
                 *byte ^= mask;
             }
         }
+        // A power cut must not undo it.
+        for version in self.dirty.get_mut(&(at / SECTOR)).into_iter().flatten() {
+            if let Some(byte) = version.get_mut(at % SECTOR) {
+                *byte ^= mask;
+            }
+        }
     }
 }
 
