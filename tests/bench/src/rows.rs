@@ -93,6 +93,10 @@ pub fn path(dir: &Path, rate: u32, time: Duration) -> Result<PathCost> {
     let mut publisher = Client::connect(edge.mqtt, "bench-path", true)?;
     publisher.publish("sensors/first", b"{}", 1, 1, false);
     publisher.flush()?;
+    match publisher.receive()? {
+        Packet::PubAck(1) => {}
+        other => return Err(format!("not the PUBACK of the first record: {other:?}").into()),
+    }
     let (partition, next) = first_record(cloud.kafka)?;
 
     let consumer = std::thread::spawn(move || {
