@@ -91,10 +91,25 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
     }
 }
 
+/// A node that listens everywhere has to be told what it is called from outside.
+fn warn_of_unreachable(config: &Config) {
+    let kafka = config.kafka.listen.ip().is_unspecified() && config.kafka.advertised.is_empty();
+    let uplink = config.uplink.listen.ip().is_unspecified() && config.uplink.advertised.is_empty();
+    for (key, flag, wrong) in [
+        ("kafka.advertised", "--kafka-advertised", kafka),
+        ("uplink.advertised", "--uplink-advertised", uplink),
+    ] {
+        if wrong {
+            tracing::warn!("{key} is empty: peers are told 127.0.0.1; set it, or {flag} HOST:PORT");
+        }
+    }
+}
+
 impl Node {
     /// Recovers and starts to listen.
     pub async fn start(config: Config) -> Result<Node, NodeError> {
         config.check()?;
+        warn_of_unreachable(&config);
         let data = DataDir::open(&config.data_dir, config.log.shards)?;
         // Before the recovery, which may take a while: a port that is taken is said at once.
         let kafka = bind("kafka.listen", config.kafka.listen).await?;
