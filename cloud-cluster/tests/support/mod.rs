@@ -97,7 +97,8 @@ impl Node {
     pub fn terminate(&mut self) -> (Duration, bool) {
         let mut child = self.child.take().expect("the node runs");
         let started = Instant::now();
-        let kill = Command::new("kill")
+        let kill = Command::new("sh")
+            .args(["-c", "kill \"$@\"", "kill"])
             .arg(child.id().to_string())
             .status()
             .unwrap();

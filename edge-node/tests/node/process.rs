@@ -69,7 +69,8 @@ impl Process {
         let started = Instant::now();
         let id = self.child.id().to_string();
         assert!(
-            Command::new("kill")
+            Command::new("sh")
+                .args(["-c", "kill \"$@\"", "kill"])
                 .args(["-TERM", &id])
                 .status()
                 .unwrap()

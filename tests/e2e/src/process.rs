@@ -52,10 +52,11 @@ impl Process {
     /// SIGTERM, and the time it took to end. Panics when the exit was not clean.
     pub fn stop(mut self) -> Duration {
         let started = std::time::Instant::now();
-        let sent = Command::new("kill")
+        let sent = Command::new("sh")
+            .args(["-c", "kill \"$@\"", "kill"])
             .arg(self.pid().to_string())
             .status()
-            .expect("kill(1) runs");
+            .expect("a shell runs");
         assert!(sent.success());
         let name = self.name.clone();
         let status = wait_for(
