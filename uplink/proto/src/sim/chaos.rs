@@ -1,7 +1,8 @@
 //! What goes wrong, and the sensors that go on publishing.
 
+use super::event::Event;
 use super::log::Log;
-use super::world::{Event, World, tp};
+use super::world::{World, tp};
 use crate::GapReason;
 
 impl World {

@@ -3,11 +3,16 @@
 //! Honest models stand at the ends: [`log`] is an edge's log with acked records, trims, drop-oldest,
 //! rot, boots, images and clones; [`sink`] applies committed entries to `EdgeStreams` and stalls,
 //! forgets and restarts like a cluster. Between them lies a [`link`] that delays, reorders between
-//! channels, cuts frames in half and dies on one side first. [`world`] drives it, [`chaos`] hurts it,
-//! and [`oracle`] says whether everything acked on an edge is in the cloud once, or in the ledger.
+//! channels, cuts frames in half and dies on one side first. [`edge_shell`] and [`cloud_shell`] carry
+//! out what the machines ask, [`world`] drives it all by its clock and each [`event`] in turn,
+//! [`chaos`] hurts it, and [`oracle`] says whether everything acked on an edge is in the cloud once,
+//! or in the ledger.
 
 mod chaos;
+mod cloud_shell;
 mod device;
+mod edge_shell;
+mod event;
 mod link;
 mod log;
 mod oracle;
