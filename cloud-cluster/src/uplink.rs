@@ -25,6 +25,9 @@ use crate::shardlog::{Pending, ProposeError, ShardLog, commit};
 use crate::shards::Shards;
 use crate::topics::Topics;
 
+#[cfg(test)]
+mod tests;
+
 /// Edges share this many lanes.
 const LANES: u32 = 16;
 /// Alarms that the status page shows; older ones are in the log.
@@ -159,7 +162,7 @@ impl Lane {
         if let Some(code) = entry.batch().and_then(unacceptable) {
             return reply.committed(StreamOutcome::Rejected(code));
         }
-        let to = match self.cluster.pinned(&key).await {
+        let to = match self.cluster.pinned(&key, &entry).await {
             Ok(to) => to,
             Err(error) => {
                 tracing::warn!(stream = %key, error, "no partition for a stream; tried again");
@@ -219,8 +222,9 @@ fn unacceptable(batch: &Bytes) -> Option<RejectCode> {
 }
 
 impl Cluster {
-    /// The cloud partition of a stream; pinned now if it never was.
-    async fn pinned(&self, key: &StreamKey) -> Result<TopicPartition, String> {
+    /// The cloud partition of a stream; pinned now if it never was. Counts that change later move
+    /// nothing (U6).
+    async fn pinned(&self, key: &StreamKey, entry: &StreamEntry) -> Result<TopicPartition, String> {
         let known = {
             let meta = self.shards.read(self.shards.meta());
             meta.pinned(key.edge.as_str(), &key.tp)
@@ -228,6 +232,10 @@ impl Cluster {
         if let Some(partition) = known {
             return Ok(TopicPartition::new(key.tp.topic.clone(), partition));
         }
+        // A stream begins with its session, and only that says how many partitions the edge has.
+        let StreamEntry::Session(session) = entry else {
+            return Err("no session came before it".into());
+        };
         let first = TopicPartition::new(key.tp.topic.clone(), 0);
         self.ensure(&first).await?;
         let count = self
@@ -236,7 +244,7 @@ impl Cluster {
         let entry = Entry::PinStream {
             edge: key.edge.as_str().to_owned(),
             source: key.tp.clone(),
-            partition: map_partition(&key.edge, key.tp.partition, edge_count(key, count), count),
+            partition: map_partition(&key.edge, key.tp.partition, session.partitions, count),
         };
         match commit(&*self.log, self.shards.meta(), entry, Bytes::new()).await {
             Ok(Outcome::Pinned(partition)) => {
@@ -281,10 +289,4 @@ impl Cluster {
             tracing::warn!(%edge, %error, "the edge is not registered yet");
         }
     }
-}
-
-/// The protocol does not say how many partitions an edge's topic has. One that is above zero means
-/// more than one, and then most likely as many as here; so it keeps its number (U6).
-fn edge_count(key: &StreamKey, cloud_count: u32) -> u32 {
-    if key.tp.partition > 0 { cloud_count } else { 1 }
 }

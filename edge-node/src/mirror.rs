@@ -1,5 +1,6 @@
 //! The log as the uplink sees it.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write;
 use std::path::PathBuf;
@@ -7,7 +8,7 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
-use headwater_batch::{BatchView, Limits, Offset, TopicPartition};
+use headwater_batch::{BatchView, Limits, Offset, TopicName, TopicPartition};
 use headwater_log::store::{Chunk, Gap, GapReason as LogGapReason, ReadError};
 use headwater_proto::edge::LogGap;
 use headwater_proto::{AlarmKind, GapReason, Incarnation, RejectCode, StreamInfo, boot_spans};
@@ -35,6 +36,7 @@ pub struct Mirror {
     view: Arc<LogView>,
     store: StoreHandle,
     dead_letters: PathBuf,
+    routed: BTreeMap<TopicName, u32>,
     alarms: Mutex<Vec<Alarm>>,
     /// The cloud's wall clock less ours, in ms, when it last answered.
     pub clock_ahead_ms: AtomicI64,
@@ -43,12 +45,19 @@ pub struct Mirror {
 }
 
 impl Mirror {
-    /// `data_dir` is where the dead-letter directory goes.
-    pub fn new(view: Arc<LogView>, store: StoreHandle, data_dir: &std::path::Path) -> Mirror {
+    /// `data_dir` is where the dead-letter directory goes, `routed` how many partitions each topic
+    /// has that is routed.
+    pub fn new(
+        view: Arc<LogView>,
+        store: StoreHandle,
+        data_dir: &std::path::Path,
+        routed: BTreeMap<TopicName, u32>,
+    ) -> Mirror {
         Mirror {
             view,
             store,
             dead_letters: data_dir.join("dead-letter"),
+            routed,
             alarms: Mutex::default(),
             clock_ahead_ms: AtomicI64::new(0),
             read_bytes: AtomicU64::new(0),
@@ -61,6 +70,20 @@ impl Mirror {
             .lock()
             .expect("no code panics while it holds this lock")
             .clone()
+    }
+
+    /// How many partitions the topic has (U6): as routed, or, when no route leads there any more, as
+    /// many as were used. A route that was made narrower does not hide what lies beyond it.
+    ///
+    /// Not kept on the disk: the cloud pins by it at first use, for ever. Only a topic whose routes
+    /// go before its first connection, and whose last partitions got no record, has fewer here than
+    /// it had; then its partitions may be hashed where they would have kept their numbers.
+    fn partitions(&self, tp: &TopicPartition, found: impl Iterator<Item = u32>) -> u32 {
+        let count = match self.routed.get(&tp.topic) {
+            Some(routed) => *routed,
+            None => found.max().map_or(1, |last| last + 1),
+        };
+        count.max(tp.partition + 1)
     }
 
     fn read_log(&self, tp: &TopicPartition, from: Offset, max: usize) -> ReadAnswer {
@@ -156,8 +179,10 @@ impl Source for Mirror {
     fn stream(&self, tp: &TopicPartition) -> Option<StreamInfo> {
         let partitions = self.view.partitions();
         let view = partitions.get(tp)?;
+        let found = partitions.keys().filter(|found| found.topic == tp.topic);
         Some(StreamInfo {
             tp: tp.clone(),
+            partitions: self.partitions(tp, found.map(|found| found.partition)),
             incarnation: Incarnation(view.lineage.incarnation),
             origin: view.lineage.since,
             parent: view.parent,

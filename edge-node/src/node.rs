@@ -130,10 +130,12 @@ impl Node {
         let (clock_file, clock) = ClockFile::open(disk.clone(), &dir).map_err(in_dir)?;
         let name = name_of(&config, bundle.as_ref());
         let (handle, to_store) = StoreHandle::channel();
+        let routes = Routes::new(&config.routes, &name)?;
+        let partitions = routes.partitions();
         let opened = store::open(
             store::Settings {
                 store: config.store_config(&dir),
-                routes: Routes::new(&config.routes, &name)?,
+                routes,
                 disk,
                 clock,
                 clock_file,
@@ -147,7 +149,7 @@ impl Node {
         }
         let broker = restore(&config, &opened, clock.now_ms())?;
         let (log, counters) = (opened.worker.view(), opened.worker.counters());
-        let mirror = Arc::new(Mirror::new(log.clone(), handle.clone(), &dir));
+        let mirror = Arc::new(Mirror::new(log.clone(), handle.clone(), &dir, partitions));
         let (link_out, link) = watch::channel(LinkStatus::default());
         let sources = Sources {
             name: name.into(),

@@ -4,6 +4,8 @@
 //! came, and `edge` last. Names may repeat in Kafka and the usual accessor gives the last one, so a
 //! client that sends a user property `edge` does not hide the device's name.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use headwater_batch::{NewHeader, NewRecord, TopicError, TopicName, TopicPartition, partition_for};
 use headwater_log::store::Durability;
@@ -66,6 +68,15 @@ impl Routes {
             routes,
             edge: Bytes::copy_from_slice(edge.as_bytes()),
         })
+    }
+
+    /// How many partitions each routed topic has. Two routes into one topic agree on it.
+    pub fn partitions(&self) -> BTreeMap<TopicName, u32> {
+        let of = |route: &Compiled| {
+            let count = route.partitions.len() as u32;
+            (route.partitions[0].topic.clone(), count)
+        };
+        self.routes.iter().map(of).collect()
     }
 
     /// Where the message goes; `None` when no route matches.

@@ -13,7 +13,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use client::Client;
+use edge_node::config::Route;
 use edge_node::{Config, Node};
+use headwater_batch::partition_for;
 use headwater_quic::server::{Server, ServerConfig};
 use headwater_quic::{Ca, EdgeName};
 use sink::Cloud;
@@ -76,10 +78,14 @@ async fn until(what: &str, condition: impl Fn() -> bool) {
 
 /// Publishes and waits for every acknowledgement.
 fn publish(address: SocketAddr, values: impl Iterator<Item = String>) {
+    publish_to(address, values.map(|value| ("t".to_owned(), value)));
+}
+
+fn publish_to(address: SocketAddr, messages: impl Iterator<Item = (String, String)>) {
     let mut client = Client::new(address, "writer");
     client.connect().unwrap();
-    for value in values {
-        client.publish("t", value, 1).unwrap();
+    for (topic, value) in messages {
+        client.publish(&topic, value, 1).unwrap();
         while client.inflight() > 50 {
             client.step().unwrap();
         }
@@ -144,6 +150,43 @@ async fn everything_is_mirrored_once_over_cuts_and_restarts() {
     assert_eq!(setup.cloud.values(), numbers(0..done));
     assert_eq!(setup.cloud.alarms(), []);
     assert_eq!(setup.cloud.gaps(), []);
+}
+
+/// U6: the cloud hears how many partitions a topic has, also when its route is gone or narrower.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_partition_count_is_announced() {
+    let setup = Setup::new();
+    let node = |topic: &str, partitions| {
+        let mut config = setup.config("data");
+        config.routes = vec![Route {
+            topic: topic.into(),
+            partitions,
+            ..Route::default()
+        }];
+        Node::start(config).unwrap()
+    };
+    let counts = |all: [u32; 2]| [("t-0".to_owned(), all[0]), ("t-2".to_owned(), all[1])];
+
+    // Two of four partitions get records: neither the directories nor the highest tells the count.
+    let first = node("t", 4);
+    let address = first.mqtt_addresses()[0];
+    let home = |n: &usize| partition_for(n.to_string().as_bytes(), 4) % 2 == 0;
+    let topics = (0..40usize).filter(home).map(|n| n.to_string());
+    let messages: Vec<_> = topics.map(|t| (t, "x".to_owned())).collect();
+    let publishing = tokio::task::spawn_blocking(move || {
+        publish_to(address, messages.into_iter());
+    });
+    publishing.await.unwrap();
+    until("both", || setup.cloud.announced() == 2).await;
+    first.stop().await.unwrap();
+    assert_eq!(setup.cloud.take_announced(), counts([4, 4]));
+
+    for (topic, partitions, expected) in [("other", 4, [3, 3]), ("t", 2, [2, 3])] {
+        let node = node(topic, partitions);
+        until("both again", || setup.cloud.announced() == 2).await;
+        node.stop().await.unwrap();
+        assert_eq!(setup.cloud.take_announced(), counts(expected), "{topic}");
+    }
 }
 
 /// U1: an image of the card is taken, the edge runs on, then the image is put back and goes its own

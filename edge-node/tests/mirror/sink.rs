@@ -1,6 +1,6 @@
 //! A cloud in memory: proto's own dedup rules, and what they let through.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Mutex;
 
 use headwater_batch::{BatchView, Decoder, Limits, TopicPartition};
@@ -15,6 +15,7 @@ pub struct Cloud {
 #[derive(Default)]
 struct Inner {
     streams: HashMap<TopicPartition, EdgeStreams>,
+    announced: BTreeMap<TopicPartition, u32>,
     values: Vec<String>,
     forks: usize,
     gaps: Vec<(i64, i64, GapReason)>,
@@ -29,6 +30,17 @@ impl Cloud {
 
     pub fn len(&self) -> usize {
         self.inner.lock().unwrap().values.len()
+    }
+
+    /// What was announced since the last call: partitions, and how many their topic has.
+    pub fn take_announced(&self) -> Vec<(String, u32)> {
+        let announced = std::mem::take(&mut self.inner.lock().unwrap().announced);
+        let named = |(tp, count): (TopicPartition, u32)| (tp.to_string(), count);
+        announced.into_iter().map(named).collect()
+    }
+
+    pub fn announced(&self) -> usize {
+        self.inner.lock().unwrap().announced.len()
     }
 
     pub fn forks(&self) -> usize {
@@ -47,6 +59,9 @@ impl Cloud {
 impl Sink for Cloud {
     fn commit(&self, key: StreamKey, entry: StreamEntry, reply: Reply) {
         let mut inner = self.inner.lock().unwrap();
+        if let StreamEntry::Session(session) = &entry {
+            inner.announced.insert(key.tp.clone(), session.partitions);
+        }
         let streams = inner.streams.entry(key.tp.clone()).or_default();
         let outcome = streams.apply(key.incarnation, &entry);
         match &outcome {

@@ -21,6 +21,8 @@ pub const LINEAGE_MAX: usize = 64;
 pub const INCARNATIONS_MAX: usize = 16;
 /// Incarnations of one edge partition that the operator retired and that must never come back.
 pub const RETIRED_MAX: usize = 256;
+/// Partitions of an edge's topic.
+pub const PARTITIONS_MAX: u32 = 10_000;
 /// Streams of one connection.
 pub const STREAMS_MAX: usize = 4096;
 /// Data lanes of one connection: QUIC's uni streams.

@@ -20,7 +20,7 @@ fn every_bound_is_stated() {
     let bounds = bounds![
         FRAME_VERSION FRAME_HEADER_BYTES FRAME_BODY_BYTES_MAX FRAME_TAIL_BYTES_MAX
         EDGE_NAME_BYTES_MAX BOOTS_KEPT_MAX SPANS_MAX LINEAGE_MAX INCARNATIONS_MAX RETIRED_MAX
-        STREAMS_MAX LANES_MAX WINDOW_BYTES STREAM_WINDOW_BYTES READ_BYTES PENDING_BYTES_MAX
+        PARTITIONS_MAX STREAMS_MAX LANES_MAX WINDOW_BYTES STREAM_WINDOW_BYTES READ_BYTES PENDING_BYTES_MAX
         RESYNC_MS SILENT_MS COMMIT_MS RETRY_MS BACKOFF_MS_MIN BACKOFF_MS_MAX REANNOUNCE_MS_MAX
         LIVE_MS
     ];
@@ -64,6 +64,7 @@ fn to_cloud() -> Vec<ToCloud> {
         ToCloud::Announce(Announce {
             stream,
             tp,
+            partitions: 4,
             incarnation: Incarnation(9),
             origin: Offset(2),
             parent: Some(parent),

@@ -114,6 +114,7 @@ pub fn key(edge: &str, incarnation: u128, partition: u32) -> StreamKey {
 
 pub fn session(end: i64, acked: i64) -> StreamEntry {
     StreamEntry::Session(SessionEntry {
+        partitions: 1,
         origin: Offset(0),
         parent: None,
         start: Offset(0),

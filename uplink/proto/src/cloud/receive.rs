@@ -5,7 +5,7 @@ use headwater_batch::{BatchView, ErrorKind, Limits, Offset};
 
 use super::stream::{Asked, Phase, Stream};
 use super::{CloudSession, SessionError};
-use crate::bounds::{LANES_MAX, LINEAGE_MAX, RETRY_MS, SPANS_MAX, STREAMS_MAX};
+use crate::bounds::{LANES_MAX, LINEAGE_MAX, PARTITIONS_MAX, RETRY_MS, SPANS_MAX, STREAMS_MAX};
 use crate::frame::{Announce, Frame, ToCloud, ToEdge};
 use crate::rules::{self, Rule};
 use crate::stream::{DataEntry, GapEntry, SessionEntry};
@@ -179,6 +179,7 @@ impl CloudSession {
         }
         self.streams.insert(id, Stream::new(key));
         let entry = StreamEntry::Session(SessionEntry {
+            partitions: announce.partitions,
             origin: announce.origin,
             parent: announce.parent,
             start: announce.start,
@@ -413,6 +414,8 @@ impl CloudSession {
 fn flaw(announce: &Announce, highest: StreamId) -> Option<&'static str> {
     let Announce {
         stream,
+        tp,
+        partitions,
         origin,
         start,
         end,
@@ -423,6 +426,8 @@ fn flaw(announce: &Announce, highest: StreamId) -> Option<&'static str> {
     let sorted = |w: &[BootSpan]| w[0].end <= w[1].start;
     if *stream <= highest {
         Some("with an id that was used before: replayed")
+    } else if *partitions > PARTITIONS_MAX || tp.partition >= *partitions {
+        Some("with a partition that its topic has not, or too many")
     } else if [origin, start, end, acked].iter().any(|o| o.0 < 0) || start > end {
         Some("with offsets that are no log's")
     } else if spans.is_empty() || spans.len() > SPANS_MAX {

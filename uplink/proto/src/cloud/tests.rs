@@ -4,6 +4,7 @@ use bytes::Bytes;
 use headwater_batch::{BatchBuilder, Level, NewRecord, Offset, TopicName, TopicPartition};
 
 use super::*;
+use crate::bounds::PARTITIONS_MAX;
 use crate::frame::{Announce, Encoder, Frame, FrameError, ToCloud};
 use crate::stream::{EdgeStreams, Opened};
 use crate::{Attempt, BootId, BootSpan, BootStart, Digest, Epoch, Incarnation, StreamOutcome};
@@ -26,6 +27,7 @@ fn announce(stream: u32) -> Announce {
             topic: TopicName::new("mqtt").unwrap(),
             partition: 0,
         },
+        partitions: 1,
         incarnation: Incarnation(1),
         origin: Offset(0),
         parent: None,
@@ -295,6 +297,43 @@ fn a_replayed_announce_is_refused() {
     ));
 }
 
+/// U6: what the cloud maps by must be a count that can be true.
+#[test]
+fn an_announce_of_a_partition_its_topic_has_not_is_refused() {
+    let with = |partition, partitions| {
+        let mut peer = Peer::open();
+        let mut announce = announce(2);
+        announce.tp.partition = partition;
+        announce.partitions = partitions;
+        peer.control(&ToCloud::Announce(announce));
+        peer
+    };
+    for (partition, partitions) in [
+        (0, 0),
+        (1, 1),
+        (PARTITIONS_MAX, PARTITIONS_MAX + 1),
+        (0, PARTITIONS_MAX + 1),
+    ] {
+        let error = with(partition, partitions).closed();
+        assert!(
+            matches!(error, SessionError::BadAnnounce { stream: 2, .. }),
+            "{partition} of {partitions}: {error}"
+        );
+    }
+    for (partition, partitions) in [(0, 1), (2, 3), (PARTITIONS_MAX - 1, PARTITIONS_MAX)] {
+        let mut peer = with(partition, partitions);
+        let session = std::iter::from_fn(|| peer.cloud.poll_effect()).find_map(|e| match e {
+            CloudEffect::Commit {
+                entry: StreamEntry::Session(session),
+                key,
+                ..
+            } => Some((key.tp.partition, session.partitions)),
+            _ => None,
+        });
+        assert_eq!(session, Some((partition, partitions)));
+    }
+}
+
 #[test]
 fn a_batch_broken_on_the_way_closes_and_a_wrong_one_is_rejected() {
     let mut peer = Peer::open();
@@ -425,6 +464,7 @@ fn an_idle_edge_costs_little() {
 
     let mut streams = EdgeStreams::default();
     let session = crate::stream::SessionEntry {
+        partitions: 1,
         origin: Offset(0),
         parent: None,
         start: Offset(0),

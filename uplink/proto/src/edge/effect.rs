@@ -9,6 +9,8 @@ use crate::{AlarmKind, BootSpan, Channel, GapReason, Incarnation, Ms, Parent, Re
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StreamInfo {
     pub tp: TopicPartition,
+    /// Partitions of its topic on this edge, `tp.partition + 1` at least (U6).
+    pub partitions: u32,
     pub incarnation: Incarnation,
     /// Where this incarnation began: 0, or the fork.
     pub origin: Offset,

@@ -108,6 +108,7 @@ impl Stream {
         Announce {
             stream: self.id,
             tp: info.tp.clone(),
+            partitions: info.partitions,
             incarnation: info.incarnation,
             origin: info.origin,
             parent: info.parent,

@@ -47,6 +47,8 @@ pub enum ToCloud {
 pub struct Announce {
     pub stream: StreamId,
     pub tp: TopicPartition,
+    /// How many partitions the edge's topic has (U6).
+    pub partitions: u32,
     pub incarnation: Incarnation,
     pub origin: Offset,
     pub parent: Option<Parent>,

@@ -117,6 +117,7 @@ impl Log {
     pub(super) fn info(&self) -> StreamInfo {
         StreamInfo {
             tp: self.tp.clone(),
+            partitions: self.tp.partition + 1,
             incarnation: self.incarnation,
             origin: Offset(self.origin),
             parent: self.parent,

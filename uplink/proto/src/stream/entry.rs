@@ -26,6 +26,9 @@ pub enum StreamEntry {
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SessionEntry {
+    /// How many partitions the edge's topic has: the sink maps by it at first use (U6), no rule at
+    /// apply looks at it.
+    pub partitions: u32,
     /// Where this incarnation began: 0, or its parent's fork.
     pub origin: Offset,
     pub parent: Option<Parent>,

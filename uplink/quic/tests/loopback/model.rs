@@ -86,6 +86,7 @@ impl Source for ModelLog {
         let log = logs.get(tp)?;
         Some(StreamInfo {
             tp: tp.clone(),
+            partitions: tp.partition + 1,
             incarnation: Incarnation(self.incarnation),
             origin: Offset(0),
             parent: None,
