@@ -1,6 +1,7 @@
 //! What the tests share: a batch as text, foreign codecs, records to choose from.
 
-use std::{fmt::Write, io::Read};
+use std::fmt::Write;
+use std::io::{ErrorKind, Read};
 
 use headwater_batch::*;
 use proptest::{collection::vec, option, prelude::*};
@@ -98,7 +99,7 @@ impl Decompress for Foreign {
             Compression::Lz4 => lz4_flex::frame::FrameDecoder::new(source)
                 .take(max)
                 .read_to_end(out),
-            Compression::Snappy => snappy(source, out),
+            Compression::Snappy => snappy(source, max as usize, out),
             codec => return Err(BatchError::Codec(codec)),
         }
         .map_err(damaged)?;
@@ -106,18 +107,30 @@ impl Decompress for Foreign {
     }
 }
 
-fn snappy(source: &[u8], out: &mut Vec<u8>) -> std::io::Result<usize> {
-    let mut decoder = snap::raw::Decoder::new();
+/// Plain snappy, or the framing of the Java client. The length that a block claims is the
+/// producer's word: it is held against `max` before memory is taken for it.
+fn snappy(source: &[u8], max: usize, out: &mut Vec<u8>) -> std::io::Result<usize> {
     let Some(framed) = source.strip_prefix(b"\x82SNAPPY\0") else {
-        *out = decoder.decompress_vec(source)?;
-        return Ok(out.len());
+        return snappy_block(source, max, out);
     };
-    let mut rest = &framed[8..];
+    let mut rest = framed.get(8..).ok_or(ErrorKind::UnexpectedEof)?;
     while let Some((length, tail)) = rest.split_first_chunk::<4>() {
-        let (block, tail) = tail.split_at(u32::from_be_bytes(*length) as usize);
-        out.extend(decoder.decompress_vec(block)?);
+        let length = u32::from_be_bytes(*length) as usize;
+        let (block, tail) = tail
+            .split_at_checked(length)
+            .ok_or(ErrorKind::UnexpectedEof)?;
+        snappy_block(block, max, out)?;
         rest = tail;
     }
+    Ok(out.len())
+}
+
+fn snappy_block(block: &[u8], max: usize, out: &mut Vec<u8>) -> std::io::Result<usize> {
+    let length = snap::raw::decompress_len(block)?;
+    if out.len().saturating_add(length) > max {
+        return Err(ErrorKind::OutOfMemory.into());
+    }
+    out.extend(snap::raw::Decoder::new().decompress_vec(block)?);
     Ok(out.len())
 }
 
