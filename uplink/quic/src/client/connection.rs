@@ -1,18 +1,17 @@
-//! One connection of the edge: the machine, its channels and the log's answers.
+//! One connection of the edge: its channels around the [`Relay`].
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use headwater_batch::{Offset, TopicPartition};
-use headwater_proto::{Backoff, Channel, EdgeConfig, EdgeEffect, EdgeSession, StreamInfo};
+use headwater_proto::{Backoff, Channel, EdgeConfig};
 use quinn::{Connection, RecvStream, SendStream};
 use tokio::sync::{mpsc, watch};
 
 use super::dial::{Dialer, Dialled};
 use super::silence::Silence;
-use super::{Fork, LinkStatus, LogRange, ReadAnswer, Source};
+use super::{Done, LinkStatus, Relay, Source, Step};
 use crate::clock::Clock;
 use crate::server::read_some;
 
@@ -30,22 +29,14 @@ pub(super) struct Link<'a> {
     pub(super) dialer: &'a mut Dialer,
 }
 
-/// What the blocking side answered.
-enum Answer {
-    Read(TopicPartition, ReadAnswer),
-    Forked(Result<StreamInfo, String>),
-    DeadLettered(TopicPartition, Result<(), String>),
-}
-
 /// The machine with the channels of one connection.
 struct Session {
-    machine: EdgeSession,
+    relay: Relay,
     connection: Connection,
     control: mpsc::UnboundedSender<Bytes>,
     /// A writer per lane. Invariant: what lies in these queues is bounded by the machine's window.
     lanes: HashMap<u64, mpsc::UnboundedSender<Bytes>>,
-    known: HashMap<TopicPartition, (Offset, Offset)>,
-    answers: mpsc::UnboundedSender<Answer>,
+    answers: mpsc::UnboundedSender<Done>,
 }
 
 impl Link<'_> {
@@ -66,11 +57,10 @@ impl Link<'_> {
         tokio::spawn(read_control(control_in, inbound_in));
         let (answers_in, mut answers) = mpsc::unbounded_channel();
         let mut session = Session {
-            machine: EdgeSession::new(config, seed, self.clock.now()),
+            relay: Relay::new(config, seed, self.clock.now()),
             connection: connection.clone(),
             control: spawn_writer(control_out),
             lanes: HashMap::new(),
-            known: HashMap::new(),
             answers: answers_in,
         };
         let mut changes = self.source.changes();
@@ -79,24 +69,24 @@ impl Link<'_> {
         let before = self.status.borrow().clone();
         loop {
             changes.mark_unchanged();
-            self.logs_changed(&mut session);
+            session.relay.logs_changed(self.clock.now(), &*self.source);
             if let Err(reason) = self.effects(&mut session).await {
                 self.show(&session, &before);
                 return reason;
             }
             tokio::select! {
-                Some(answer) = answers.recv() => self.answered(&mut session, answer),
+                Some(done) = answers.recv() => session.relay.done(self.clock.now(), done),
                 Some(chunks) = inbound.recv() => {
                     let now = self.clock.now();
-                    chunks.into_iter().for_each(|b| session.machine.bytes(now, Channel::Control, b));
+                    chunks.into_iter().for_each(|b| session.relay.bytes(now, b));
                 }
                 changed = changes.changed() => {
                     if changed.is_err() {
                         return "the log closed".to_owned();
                     }
                 }
-                () = self.clock.sleep_until(session.machine.deadline()) => {
-                    session.machine.timer(self.clock.now());
+                () = self.clock.sleep_until(session.relay.deadline()) => {
+                    session.relay.timer(self.clock.now());
                 }
                 _ = status_at.tick() => {
                     self.show(&session, &before);
@@ -112,129 +102,33 @@ impl Link<'_> {
         }
     }
 
-    /// Tells the machine of new partitions and of ranges that moved.
-    fn logs_changed(&self, session: &mut Session) {
-        let now = self.clock.now();
-        for LogRange { tp, start, end } in self.source.logs() {
-            match session.known.get(&tp) {
-                Some(known) if *known == (start, end) => {}
-                Some(_) => {
-                    session.machine.log_changed(now, &tp, start, end);
-                    session.known.insert(tp, (start, end));
-                }
-                None => {
-                    if let Some(info) = self.source.stream(&tp) {
-                        session.known.insert(tp, (info.start, info.end));
-                        session.machine.add_stream(now, info);
-                    }
-                }
-            }
-        }
-    }
-
-    fn answered(&self, session: &mut Session, answer: Answer) {
-        let now = self.clock.now();
-        match answer {
-            Answer::Read(tp, ReadAnswer::Batches(batches)) => {
-                session.machine.batches(now, &tp, batches);
-            }
-            Answer::Read(_, ReadAnswer::Gap(gap)) => session.machine.log_gap(now, gap),
-            Answer::Read(tp, ReadAnswer::Failed(reason)) => {
-                tracing::error!(partition = %tp, reason, "the log cannot be read");
-                session.machine.read_failed(now, &tp);
-            }
-            Answer::Forked(Ok(info)) => session.machine.fork_durable(now, info),
-            Answer::DeadLettered(tp, Ok(())) => session.machine.dead_lettered(now, &tp),
-            // The stream waits: the next connection tries again.
-            Answer::Forked(Err(reason)) => tracing::error!(reason, "fork not durable"),
-            Answer::DeadLettered(tp, Err(reason)) => {
-                tracing::error!(partition = %tp, reason, "dead-letter file not written");
-            }
-        }
-    }
-
     async fn effects(&mut self, session: &mut Session) -> Result<(), String> {
-        while let Some(effect) = session.machine.poll_effect() {
-            match effect {
-                EdgeEffect::Send { channel, bytes } => session.send(channel, bytes).await?,
-                EdgeEffect::Read {
-                    tp,
-                    from,
-                    max_bytes,
-                } => {
-                    self.blocking(session, move |source| {
-                        let answer = source.read(&tp, from, max_bytes);
-                        Answer::Read(tp, answer)
+        while let Some(step) = session.relay.step(self.clock.now(), &*self.source) {
+            match step {
+                Step::Send { channel, bytes } => session.send(channel, bytes).await?,
+                Step::Work(work) => {
+                    let (source, answers) = (self.source.clone(), session.answers.clone());
+                    tokio::task::spawn_blocking(move || {
+                        let _ = answers.send(work.run(&*source));
                     });
                 }
-                EdgeEffect::PersistFork {
-                    tp,
-                    parent,
-                    incarnation,
-                    at,
-                } => {
-                    let fork = Fork {
-                        tp,
-                        parent,
-                        incarnation,
-                        at,
-                    };
-                    self.blocking(session, move |source| {
-                        Answer::Forked(source.persist_fork(fork))
-                    });
-                }
-                EdgeEffect::DeadLetter { tp, from, to, code } => {
-                    self.blocking(session, move |source| {
-                        let done = source.dead_letter(&tp, from, to, code);
-                        Answer::DeadLettered(tp, done)
-                    });
-                }
-                EdgeEffect::Acked { tp, offset } => self.source.acked(&tp, offset),
-                EdgeEffect::Verified { tp, at } => self.source.verified(&tp, at),
-                EdgeEffect::Describe { tp } => {
-                    if let Some(info) = self.source.stream(&tp) {
-                        session.known.insert(tp, (info.start, info.end));
-                        session.machine.described(self.clock.now(), info);
-                    }
-                }
-                EdgeEffect::Alarm { tp, kind } => {
-                    tracing::warn!(partition = %tp, ?kind, "uplink alarm");
-                    self.source.alarm(&tp, kind);
-                }
-                EdgeEffect::Connected {
-                    server_ms,
-                    addresses,
-                } => {
-                    self.connected(session, server_ms, addresses);
-                }
-                EdgeEffect::Close { reason } => return Err(reason.to_string()),
+                Step::Connected { addresses } => self.connected(session, addresses),
+                Step::Close(reason) => return Err(reason.to_string()),
             }
         }
         Ok(())
     }
 
-    fn connected(&mut self, session: &Session, server_ms: i64, addresses: Vec<String>) {
+    fn connected(&mut self, session: &Session, addresses: Vec<String>) {
         let remote = session.connection.remote_address();
         tracing::info!(%remote, "uplink connected");
         self.backoff.connected();
         self.dialer.learn(addresses);
-        self.source.link(Some(server_ms));
         self.status.send_modify(|status| {
             status.connected = true;
             status.connects += 1;
             status.remote = Some(remote);
             status.last_error = None;
-        });
-    }
-
-    fn blocking(
-        &self,
-        session: &Session,
-        work: impl FnOnce(&dyn Source) -> Answer + Send + 'static,
-    ) {
-        let (source, answers) = (self.source.clone(), session.answers.clone());
-        tokio::task::spawn_blocking(move || {
-            let _ = answers.send(work(&*source));
         });
     }
 
@@ -244,7 +138,7 @@ impl Link<'_> {
             status.sent_bytes = before.sent_bytes + stats.udp_tx.bytes;
             status.received_bytes = before.received_bytes + stats.udp_rx.bytes;
             status.round_trip = session.connection.rtt();
-            status.in_flight_bytes = session.machine.in_flight_bytes();
+            status.in_flight_bytes = session.relay.in_flight_bytes();
         });
     }
 }

@@ -6,6 +6,7 @@
 
 mod connection;
 mod dial;
+mod relay;
 mod silence;
 
 use std::net::SocketAddr;
@@ -19,6 +20,8 @@ use headwater_proto::{
     AlarmKind, Backoff, EdgeConfig, EdgeName, Incarnation, RejectCode, StreamInfo,
 };
 use tokio::sync::watch;
+
+pub use relay::{Done, Relay, Step, Work};
 
 use crate::ca::Identity;
 use crate::clock::Clock;
