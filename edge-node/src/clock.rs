@@ -10,37 +10,83 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use headwater_log::disk::{Disk, read_all, replace};
 
 /// How far ahead the file is written: one small write in this time.
 pub const AHEAD_MS: u64 = 600_000;
 
-/// Monotonic milliseconds since the data directory was made. Copies agree.
-#[derive(Debug, Clone, Copy)]
+/// Time from elsewhere than the system: a simulation's.
+pub trait Time: Send + Sync + 'static {
+    /// Monotonic, ms since any moment before this process started.
+    fn elapsed_ms(&self) -> u64;
+    /// The wall clock, ms since 1970. It may jump either way.
+    fn wall_ms(&self) -> i64;
+}
+
+/// Where a node's time comes from.
+#[derive(Clone)]
+pub enum TimeSource {
+    /// The system's clocks; the monotonic one counts from this moment.
+    System(Instant),
+    /// What it is told.
+    Given(Arc<dyn Time>),
+}
+
+impl TimeSource {
+    /// The system's clocks, from now on.
+    pub fn system() -> TimeSource {
+        TimeSource::System(Instant::now())
+    }
+
+    fn elapsed(&self) -> Duration {
+        match self {
+            TimeSource::System(started) => started.elapsed(),
+            TimeSource::Given(time) => Duration::from_millis(time.elapsed_ms()),
+        }
+    }
+}
+
+/// Monotonic milliseconds since the data directory was made, and the wall clock. Copies agree.
+#[derive(Clone)]
 pub struct Clock {
     base_ms: u64,
-    started: Instant,
+    /// What `time` said when the clock was at `base_ms`.
+    from: Duration,
+    time: TimeSource,
 }
 
 impl Clock {
     /// A clock that goes on from `base_ms`.
-    pub fn from(base_ms: u64) -> Clock {
+    pub fn from(base_ms: u64, time: TimeSource) -> Clock {
         Clock {
             base_ms,
-            started: Instant::now(),
+            from: time.elapsed(),
+            time,
         }
+    }
+
+    fn elapsed(&self) -> Duration {
+        self.time.elapsed().saturating_sub(self.from)
     }
 
     /// Now.
     pub fn now_ms(&self) -> u64 {
-        self.base_ms + u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
+        self.base_ms + u64::try_from(self.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
-    /// The moment at which [`Clock::now_ms`] will be `at_ms`; now, when it is past.
-    pub fn instant(&self, at_ms: u64) -> Instant {
-        self.started + std::time::Duration::from_millis(at_ms.saturating_sub(self.base_ms))
+    /// How long it is until [`Clock::now_ms`] will be `at_ms`; zero when that is past.
+    pub fn until(&self, at_ms: u64) -> Duration {
+        Duration::from_millis(at_ms.saturating_sub(self.base_ms)).saturating_sub(self.elapsed())
+    }
+
+    /// The wall clock in ms since 1970, for record timestamps; 0 when it is set before that.
+    pub fn wall_ms(&self) -> i64 {
+        match &self.time {
+            TimeSource::System(_) => system_wall_ms(),
+            TimeSource::Given(time) => time.wall_ms().max(0),
+        }
     }
 }
 
@@ -54,7 +100,11 @@ pub struct ClockFile {
 impl ClockFile {
     /// Reads the file and starts the clock from it. A missing or damaged file starts at 0: times
     /// in sessions then lie ahead, so they expire late, never early.
-    pub fn open(disk: Arc<dyn Disk>, dir: &Path) -> std::io::Result<(ClockFile, Clock)> {
+    pub fn open(
+        disk: Arc<dyn Disk>,
+        dir: &Path,
+        time: TimeSource,
+    ) -> std::io::Result<(ClockFile, Clock)> {
         let path = dir.join("clock");
         let read = read_all(&*disk, &path, 64).ok();
         let text = read.and_then(|bytes| String::from_utf8(bytes).ok());
@@ -65,7 +115,7 @@ impl ClockFile {
             written_ms: 0,
         };
         file.write(base_ms + AHEAD_MS)?;
-        Ok((file, Clock::from(base_ms)))
+        Ok((file, Clock::from(base_ms, time)))
     }
 
     /// Writes when less than half of the lead is left.
@@ -88,8 +138,7 @@ impl ClockFile {
     }
 }
 
-/// The wall clock in ms since 1970, for record timestamps; 0 when it is set before that.
-pub fn wall_ms() -> i64 {
+fn system_wall_ms() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
     since.map_or(0, |elapsed| {
         i64::try_from(elapsed.as_millis()).unwrap_or(i64::MAX)
@@ -105,16 +154,17 @@ mod tests {
     fn never_goes_back_over_stop_crash_and_damage() {
         let dir = tempfile::tempdir().unwrap();
         let disk: Arc<dyn Disk> = Arc::new(RealDisk);
-        let (mut file, clock) = ClockFile::open(disk.clone(), dir.path()).unwrap();
+        let (mut file, clock) =
+            ClockFile::open(disk.clone(), dir.path(), TimeSource::system()).unwrap();
         assert!(clock.now_ms() < 1_000);
         file.keep_ahead(400_000).unwrap();
         file.stop(500_000).unwrap();
         // An orderly restart goes on; the run that follows crashes.
-        let (_, clock) = ClockFile::open(disk.clone(), dir.path()).unwrap();
+        let (_, clock) = ClockFile::open(disk.clone(), dir.path(), TimeSource::system()).unwrap();
         assert!((500_000..501_000).contains(&clock.now_ms()));
-        let (_, clock) = ClockFile::open(disk.clone(), dir.path()).unwrap();
+        let (_, clock) = ClockFile::open(disk.clone(), dir.path(), TimeSource::system()).unwrap();
         assert!(clock.now_ms() >= 500_000 + AHEAD_MS);
         std::fs::write(dir.path().join("clock"), "nonsense").unwrap();
-        assert!(ClockFile::open(disk, dir.path()).is_ok());
+        assert!(ClockFile::open(disk, dir.path(), TimeSource::system()).is_ok());
     }
 }

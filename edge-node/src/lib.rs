@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`config`] | settings: TOML in, checked values out |
 //! | [`node`] | a running node: its threads, start and stop |
+//! | [`core`] | what a node is without threads and sockets; also what a simulation drives |
 //! | [`broker`] | listeners and connections around the MQTT machine |
 //! | [`routes`] | from an MQTT message to a record |
 //! | [`store`] | the store thread: journal, group commit, packing |
@@ -17,6 +18,7 @@
 pub mod broker;
 pub mod clock;
 pub mod config;
+pub mod core;
 pub mod http;
 pub mod lock;
 pub mod mirror;

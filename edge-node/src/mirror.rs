@@ -1,21 +1,25 @@
 //! The log as the uplink sees it.
+//!
+//! What must be durable before it may be answered is asked of the store: [`Mirror::begin`] asks and
+//! does not wait, so that a simulation can let the disk decide; the [`Source`] of the real uplink
+//! begins the same way and then waits.
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use headwater_batch::{BatchView, Limits, Offset, TopicName, TopicPartition};
+use headwater_log::disk::{Disk, Open, create_dirs};
 use headwater_log::store::{Chunk, Gap, GapReason as LogGapReason, ReadError};
 use headwater_proto::edge::LogGap;
 use headwater_proto::{AlarmKind, GapReason, Incarnation, RejectCode, StreamInfo, boot_spans};
-use headwater_quic::client::{Fork, LogRange, ReadAnswer, Source};
+use headwater_quic::client::{Done, Fork, LogRange, ReadAnswer, Source, Work};
 use tokio::sync::watch;
 
-use crate::store::{LogView, StoreHandle, ToStore};
+use crate::clock::Clock;
+use crate::store::{Asked, LogView, PartitionView, StoreHandle, ToStore};
 
 /// Alarms kept for the status page; the oldest goes first.
 const ALARMS_MAX: usize = 32;
@@ -35,13 +39,63 @@ pub struct Alarm {
 pub struct Mirror {
     view: Arc<LogView>,
     store: StoreHandle,
+    disk: Arc<dyn Disk>,
+    clock: Clock,
     dead_letters: PathBuf,
-    routed: BTreeMap<TopicName, u32>,
+    routed: Arc<BTreeMap<TopicName, u32>>,
     alarms: Mutex<Vec<Alarm>>,
     /// The cloud's wall clock less ours, in ms, when it last answered.
     pub clock_ahead_ms: AtomicI64,
     /// Batch bytes handed to the uplink, resends included.
     pub read_bytes: AtomicU64,
+}
+
+/// Work that was begun. `T` is what it gives.
+#[must_use]
+pub struct Begun<T>(State<T>);
+
+enum State<T> {
+    Done(T),
+    /// The store was asked; what it says becomes the answer.
+    Asked(Asked, Box<dyn FnOnce(Result<(), String>) -> T + Send>),
+}
+
+impl<T> Begun<T> {
+    fn asked(
+        asked: Asked,
+        then: impl FnOnce(Result<(), String>) -> T + Send + 'static,
+    ) -> Begun<T> {
+        Begun(State::Asked(asked, Box::new(then)))
+    }
+
+    /// Blocks until it is done.
+    pub fn wait(self) -> T {
+        match self.0 {
+            State::Done(answer) => answer,
+            State::Asked(asked, then) => then(asked.wait()),
+        }
+    }
+
+    /// The answer, or the work itself when it is still under way.
+    pub fn poll(self) -> Result<T, Begun<T>> {
+        match self.0 {
+            State::Done(answer) => Ok(answer),
+            State::Asked(asked, then) => match asked.poll() {
+                Some(result) => Ok(then(result)),
+                None => Err(Begun(State::Asked(asked, then))),
+            },
+        }
+    }
+
+    fn map<U>(self, map: impl FnOnce(T) -> U + Send + 'static) -> Begun<U>
+    where
+        T: 'static,
+    {
+        Begun(match self.0 {
+            State::Done(answer) => State::Done(map(answer)),
+            State::Asked(asked, then) => State::Asked(asked, Box::new(|r| map(then(r)))),
+        })
+    }
 }
 
 impl Mirror {
@@ -50,17 +104,40 @@ impl Mirror {
     pub fn new(
         view: Arc<LogView>,
         store: StoreHandle,
-        data_dir: &std::path::Path,
+        disk: Arc<dyn Disk>,
+        clock: Clock,
+        data_dir: &Path,
         routed: BTreeMap<TopicName, u32>,
     ) -> Mirror {
         Mirror {
             view,
             store,
+            disk,
+            clock,
             dead_letters: data_dir.join("dead-letter"),
-            routed,
+            routed: Arc::new(routed),
             alarms: Mutex::default(),
             clock_ahead_ms: AtomicI64::new(0),
             read_bytes: AtomicU64::new(0),
+        }
+    }
+
+    /// Begins what the uplink's relay asks for. At most one at a time for a partition.
+    pub fn begin(&self, work: Work) -> Begun<Done> {
+        match work {
+            Work::Read {
+                tp,
+                from,
+                max_bytes,
+            } => {
+                let read = self.begin_read(&tp, from, max_bytes);
+                read.map(|answer| Done::Read(tp, answer))
+            }
+            Work::Fork(fork) => self.begin_fork(fork).map(Done::Forked),
+            Work::DeadLetter { tp, from, to, code } => {
+                let moved = self.begin_dead_letter(&tp, from, to, code);
+                moved.map(|done| Done::DeadLettered(tp, done))
+            }
         }
     }
 
@@ -72,31 +149,23 @@ impl Mirror {
             .clone()
     }
 
-    /// How many partitions the topic has (U6): as routed, or, when no route leads there any more, as
-    /// many as were used. A route that was made narrower does not hide what lies beyond it.
-    ///
-    /// Not kept on the disk: the cloud pins by it at first use, for ever. Only a topic whose routes
-    /// go before its first connection, and whose last partitions got no record, has fewer here than
-    /// it had; then its partitions may be hashed where they would have kept their numbers.
-    fn partitions(&self, tp: &TopicPartition, found: impl Iterator<Item = u32>) -> u32 {
-        let count = match self.routed.get(&tp.topic) {
-            Some(routed) => *routed,
-            None => found.max().map_or(1, |last| last + 1),
-        };
-        count.max(tp.partition + 1)
-    }
-
-    fn read_log(&self, tp: &TopicPartition, from: Offset, max: usize) -> ReadAnswer {
+    fn begin_read(&self, tp: &TopicPartition, from: Offset, max: usize) -> Begun<ReadAnswer> {
         let Some(mut reader) = self
             .view
             .partitions()
             .get(tp)
             .map(|view| view.reader.clone())
         else {
-            return ReadAnswer::Failed("no such partition".to_owned());
+            return Begun(State::Done(ReadAnswer::Failed(
+                "no such partition".to_owned(),
+            )));
         };
-        match reader.read(from, max) {
-            Ok(Chunk::Batches(batches)) => ReadAnswer::Batches(batches),
+        let answer = match reader.read(from, max) {
+            Ok(Chunk::Batches(batches)) => {
+                let bytes: usize = batches.iter().map(Bytes::len).sum();
+                self.read_bytes.fetch_add(bytes as u64, Relaxed);
+                ReadAnswer::Batches(batches)
+            }
             Ok(Chunk::End) => ReadAnswer::Batches(Vec::new()),
             Ok(Chunk::Gap(gap)) => gap_answer(tp, from, gap),
             Err(ReadError::Corrupt { from, to, what }) => {
@@ -106,19 +175,54 @@ impl Mirror {
                     to,
                     reason: LogGapReason::Corrupt,
                 };
-                match self
-                    .store
-                    .ask(|answer| ToStore::Gap(tp.clone(), gap, answer))
-                {
-                    Ok(()) => gap_answer(tp, from, gap),
+                let asked = self.ask_gap(tp, gap);
+                let tp = tp.clone();
+                return Begun::asked(asked, move |durable| match durable {
+                    Ok(()) => gap_answer(&tp, from, gap),
                     Err(reason) => ReadAnswer::Failed(reason),
-                }
+                });
             }
             // Only acked records are deleted without a GAP, and the cloud asks for unacked ones.
             Err(error @ (ReadError::BelowStart { .. } | ReadError::Io(_))) => {
                 ReadAnswer::Failed(error.to_string())
             }
+        };
+        Begun(State::Done(answer))
+    }
+
+    fn begin_fork(&self, fork: Fork) -> Begun<Result<StreamInfo, String>> {
+        let tp = fork.tp.clone();
+        let asked = self.store.ask(|answer| ToStore::Fork(fork, answer));
+        let (view, routed) = (self.view.clone(), self.routed.clone());
+        Begun::asked(asked, move |durable| {
+            durable?;
+            let info = describe(&view.partitions(), &routed, &tp);
+            info.ok_or_else(|| "the forked partition is gone".to_owned())
+        })
+    }
+
+    fn begin_dead_letter(
+        &self,
+        tp: &TopicPartition,
+        from: Offset,
+        to: Offset,
+        code: RejectCode,
+    ) -> Begun<Result<(), String>> {
+        if let Err(error) = self.write_dead_letters(tp, from, to) {
+            return Begun(State::Done(Err(error)));
         }
+        tracing::error!(partition = %tp, %from, %to, ?code, "rejected for good: see dead-letter/");
+        let gap = Gap {
+            from,
+            to,
+            reason: LogGapReason::Rejected,
+        };
+        Begun::asked(self.ask_gap(tp, gap), |durable| durable)
+    }
+
+    fn ask_gap(&self, tp: &TopicPartition, gap: Gap) -> Asked {
+        let tp = tp.clone();
+        self.store.ask(|answer| ToStore::Gap(tp, gap, answer))
     }
 
     /// Writes whole batches, as a segment file of their own that Kafka's tools read.
@@ -136,12 +240,17 @@ impl Mirror {
         let mut reader = reader.ok_or("no such partition")?;
         let dir = self.dead_letters.join(tp.to_string());
         let write = |batches: &[Bytes]| -> std::io::Result<()> {
-            fs::create_dir_all(&dir)?;
-            let mut file = fs::File::create(dir.join(format!("{:020}.log", from.0)))?;
-            batches.iter().try_for_each(|batch| file.write_all(batch))?;
-            file.sync_all()?;
-            fs::File::open(&dir)?.sync_all()?;
-            fs::File::open(&self.dead_letters)?.sync_all()
+            let disk = &*self.disk;
+            create_dirs(disk, &dir)?;
+            let file = disk.open(&dir.join(format!("{:020}.log", from.0)), Open::Create)?;
+            file.set_len(0)?;
+            let mut end = 0;
+            for batch in batches {
+                file.write_at(batch, end)?;
+                end += batch.len() as u64;
+            }
+            file.sync_data()?;
+            disk.sync_dir(&dir)
         };
         let (mut at, mut kept) = (from, Vec::new());
         while at < to {
@@ -177,37 +286,15 @@ impl Source for Mirror {
     }
 
     fn stream(&self, tp: &TopicPartition) -> Option<StreamInfo> {
-        let partitions = self.view.partitions();
-        let view = partitions.get(tp)?;
-        let found = partitions.keys().filter(|found| found.topic == tp.topic);
-        Some(StreamInfo {
-            tp: tp.clone(),
-            partitions: self.partitions(tp, found.map(|found| found.partition)),
-            incarnation: Incarnation(view.lineage.incarnation),
-            origin: view.lineage.since,
-            parent: view.parent,
-            start: view.start,
-            end: view.sealed_end,
-            acked: view.acked,
-            spans: boot_spans(&view.lineage.boots, view.sealed_end),
-            priority: 0,
-        })
+        describe(&self.view.partitions(), &self.routed, tp)
     }
 
     fn read(&self, tp: &TopicPartition, from: Offset, max_bytes: usize) -> ReadAnswer {
-        let answer = self.read_log(tp, from, max_bytes);
-        if let ReadAnswer::Batches(batches) = &answer {
-            let bytes: usize = batches.iter().map(Bytes::len).sum();
-            self.read_bytes.fetch_add(bytes as u64, Relaxed);
-        }
-        answer
+        self.begin_read(tp, from, max_bytes).wait()
     }
 
     fn persist_fork(&self, fork: Fork) -> Result<StreamInfo, String> {
-        let tp = fork.tp.clone();
-        self.store.ask(|answer| ToStore::Fork(fork, answer))?;
-        self.stream(&tp)
-            .ok_or_else(|| "the forked partition is gone".to_owned())
+        self.begin_fork(fork).wait()
     }
 
     fn dead_letter(
@@ -217,15 +304,7 @@ impl Source for Mirror {
         to: Offset,
         code: RejectCode,
     ) -> Result<(), String> {
-        self.write_dead_letters(tp, from, to)?;
-        tracing::error!(partition = %tp, %from, %to, ?code, "rejected for good: see dead-letter/");
-        let gap = Gap {
-            from,
-            to,
-            reason: LogGapReason::Rejected,
-        };
-        self.store
-            .ask(|answer| ToStore::Gap(tp.clone(), gap, answer))
+        self.begin_dead_letter(tp, from, to, code).wait()
     }
 
     fn acked(&self, tp: &TopicPartition, offset: Offset) {
@@ -240,7 +319,7 @@ impl Source for Mirror {
         if alarms.len() == ALARMS_MAX {
             alarms.remove(0);
         }
-        let (at_ms, partition) = (crate::clock::wall_ms(), tp.to_string());
+        let (at_ms, partition) = (self.clock.wall_ms(), tp.to_string());
         alarms.push(Alarm {
             at_ms,
             partition,
@@ -251,10 +330,49 @@ impl Source for Mirror {
     fn link(&self, server_ms: Option<i64>) {
         if let Some(server_ms) = server_ms {
             self.clock_ahead_ms
-                .store(server_ms - crate::clock::wall_ms(), Relaxed);
+                .store(server_ms - self.clock.wall_ms(), Relaxed);
         }
         self.store.send(ToStore::Link(server_ms.is_some()));
     }
+}
+
+fn describe(
+    views: &BTreeMap<TopicPartition, PartitionView>,
+    routed: &BTreeMap<TopicName, u32>,
+    tp: &TopicPartition,
+) -> Option<StreamInfo> {
+    let view = views.get(tp)?;
+    let found = views.keys().filter(|found| found.topic == tp.topic);
+    Some(StreamInfo {
+        tp: tp.clone(),
+        partitions: partitions(routed, tp, found.map(|found| found.partition)),
+        incarnation: Incarnation(view.lineage.incarnation),
+        origin: view.lineage.since,
+        parent: view.parent,
+        start: view.start,
+        end: view.sealed_end,
+        acked: view.acked,
+        spans: boot_spans(&view.lineage.boots, view.sealed_end),
+        priority: 0,
+    })
+}
+
+/// How many partitions the topic has (U6): as routed, or, when no route leads there any more, as
+/// many as were used. A route that was made narrower does not hide what lies beyond it.
+///
+/// Not kept on the disk: the cloud pins by it at first use, for ever. Only a topic whose routes
+/// go before its first connection, and whose last partitions got no record, has fewer here than
+/// it had; then its partitions may be hashed where they would have kept their numbers.
+fn partitions(
+    routed: &BTreeMap<TopicName, u32>,
+    tp: &TopicPartition,
+    found: impl Iterator<Item = u32>,
+) -> u32 {
+    let count = match routed.get(&tp.topic) {
+        Some(routed) => *routed,
+        None => found.max().map_or(1, |last| last + 1),
+    };
+    count.max(tp.partition + 1)
 }
 
 fn gap_answer(tp: &TopicPartition, from: Offset, gap: Gap) -> ReadAnswer {

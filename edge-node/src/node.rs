@@ -16,21 +16,20 @@ use std::time::Duration;
 
 use headwater_batch::TopicError;
 use headwater_log::{LogError, RealDisk};
-use headwater_mqtt::Broker;
 use headwater_proto::{EdgeConfig, EdgeName};
 use headwater_quic::client::{self, ClientConfig, LinkStatus};
 use headwater_quic::{Bundle, BundleError};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::broker::{self, BrokerView};
-use crate::clock::ClockFile;
+use crate::clock::TimeSource;
 use crate::config::{Config, ConfigError};
 use crate::lock::DirLock;
 use crate::mirror::Mirror;
 use crate::routes::Routes;
 use crate::status::{Report, Sources};
-use crate::store::{self, StoreHandle};
-use crate::{http, random};
+use crate::store;
+use crate::{core, http, random};
 
 /// Name of a node that has neither a name nor a bundle.
 const DEFAULT_NAME: &str = "edge";
@@ -126,35 +125,23 @@ impl Node {
         let status_address = Some(config.status.listen.clone()).filter(|a| !a.is_empty());
         let status = bind_all("status.listen", status_address.as_slice())?.pop();
 
-        let disk = Arc::new(RealDisk);
-        let (clock_file, clock) = ClockFile::open(disk.clone(), &dir).map_err(in_dir)?;
         let name = name_of(&config, bundle.as_ref());
-        let (handle, to_store) = StoreHandle::channel();
-        let routes = Routes::new(&config.routes, &name)?;
-        let partitions = routes.partitions();
-        let opened = store::open(
-            store::Settings {
-                store: config.store_config(&dir),
-                routes,
-                disk,
-                clock,
-                clock_file,
-                boot: random::number()?,
-                incarnation_if_new: random::number()?,
-            },
-            handle.clone(),
-        )?;
-        for note in &opened.notes {
-            tracing::info!(note, "recovery");
-        }
-        let broker = restore(&config, &opened, clock.now_ms())?;
-        let (log, counters) = (opened.worker.view(), opened.worker.counters());
-        let mirror = Arc::new(Mirror::new(log.clone(), handle.clone(), &dir, partitions));
+        let setup = core::Setup {
+            store: config.store_config(&dir),
+            routes: Routes::new(&config.routes, &name)?,
+            broker: config.broker_config(random::number()?),
+            boot: random::number()?,
+            incarnation_if_new: random::number()?,
+        };
+        let disk = Arc::new(RealDisk);
+        let core = core::open(setup, disk, TimeSource::system(), &store::sled_checkpoints)?;
+        let (clock, mirror) = (core.clock, core.mirror);
+        let (log, counters) = (core.worker.view(), core.worker.counters());
         let (link_out, link) = watch::channel(LinkStatus::default());
         let sources = Sources {
             name: name.into(),
-            clock,
             started_ms: clock.now_ms(),
+            clock: clock.clone(),
             broker: Arc::new(Mutex::new(BrokerView::default())),
             log,
             counters,
@@ -174,10 +161,10 @@ impl Node {
         let (to_broker, from_store) = mpsc::unbounded_channel();
         let setup = broker::Setup {
             listeners: mqtt,
-            broker,
+            broker: core.broker,
             connections_max: config.mqtt.connections_max,
             clock,
-            store: handle,
+            store: core.store,
             from_store,
             stop: mqtt_stopped,
             view: sources.broker.clone(),
@@ -192,7 +179,7 @@ impl Node {
             status,
             sources: sources.clone(),
         };
-        let worker = opened.worker;
+        let (worker, to_store) = (core.worker, core.to_store);
         let failed = ended_in.clone();
         let threads = vec![
             spawn("edge-store", ended_in.clone(), move || {
@@ -307,26 +294,6 @@ fn name_of(config: &Config, bundle: Option<&Bundle>) -> String {
         Some(bundle) => bundle.name.to_string(),
         None => DEFAULT_NAME.to_owned(),
     }
-}
-
-fn restore(config: &Config, opened: &store::Opened, now: u64) -> Result<Broker, NodeError> {
-    let kv = opened
-        .kv
-        .iter()
-        .map(|(key, value)| (key.as_slice(), value.as_slice()));
-    let ops = opened.ops.iter().map(Vec::as_slice);
-    let settings = config.broker_config(random::number()?);
-    let (broker, report) = Broker::restore(settings, now, kv, ops);
-    for problem in &report.problems {
-        tracing::warn!(problem, "session state");
-    }
-    tracing::info!(
-        sessions = report.sessions,
-        retained = report.retained,
-        ops = report.ops_applied,
-        "session state restored"
-    );
-    Ok(broker)
 }
 
 fn client_config(config: &Config, bundle: &Bundle) -> Result<ClientConfig, NodeError> {

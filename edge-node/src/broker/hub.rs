@@ -1,123 +1,120 @@
 //! The hub: turns events into the machine's effects and does them.
+//!
+//! It has no socket, no thread and no clock of its own, so a simulation can drive the same code:
+//! connections are behind an [`Outlet`], the log is behind a [`StoreHandle`].
+//! ```text
+//! reported(report)    for each report of the store
+//! turn()              then, when events are there, and whenever deadline() has come
+//! ```
 
-use std::collections::{HashMap, VecDeque};
-use std::rc::Rc;
+use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
 
-use headwater_mqtt::{Append, Broker, ConnId, Effect, Event, Token};
-use tokio::sync::oneshot;
+use headwater_mqtt::{Append, Broker, CloseReason, ConnId, Effect, Event, Token};
 
-use super::conn::Conn;
-use super::inbox::Inbox;
 use super::{BrokerView, CLIENTS_SHOWN_MAX, IN_FLIGHT_BYTES_MAX};
-use crate::clock::{Clock, wall_ms};
-use crate::store::{FromStore, FromStoreReceiver, StoreHandle, ToStore};
+use crate::clock::Clock;
+use crate::store::{Changes, FromStore, StoreHandle, ToStore};
 
 /// The status page's numbers are at most this old while something happens.
-const VIEW_EVERY: Duration = Duration::from_millis(500);
+const VIEW_EVERY_MS: u64 = 500;
 /// The list of sessions is at most this old.
-const CLIENTS_EVERY: Duration = Duration::from_secs(3);
+const CLIENTS_EVERY_MS: u64 = 3_000;
 /// A wake-up that nobody needs, so that a missed one does no harm.
-const IDLE: Duration = Duration::from_secs(60);
+const IDLE_MS: u64 = 60_000;
 /// Events handled in one turn: acknowledgements must not wait for an endless stream of input.
 const EVENTS_PER_TURN: usize = 512;
-/// What an orderly stop may wait for the disk.
-const STOP_TIMEOUT: Duration = Duration::from_millis(1_500);
 
-pub(super) struct Hub {
+/// The connections, as the hub sees them.
+pub trait Outlet {
+    /// The next thing that happened on any connection, in order.
+    fn next_event(&mut self) -> Option<Event>;
+    /// Queues bytes for the connection; they leave with the next flush. Of one that is gone, nothing.
+    fn queue(&mut self, conn: ConnId, bytes: bytes::Bytes);
+    /// Closes once what is queued is written.
+    fn close(&mut self, conn: ConnId, reason: &CloseReason);
+    /// Stops reading the connection, or goes on.
+    fn pause(&mut self, conn: ConnId, paused: bool);
+    /// Writes what the connections take now and says how much it was, with [`Event::Written`].
+    fn flush(&mut self, written: &mut Vec<Event>);
+    /// The turn is over: what is still queued is written when there is room.
+    fn end_turn(&mut self);
+}
+
+/// The broker machine between connections and log. See the [module](self).
+pub struct Hub<O> {
     broker: Broker,
     clock: Clock,
     store: StoreHandle,
-    from_store: FromStoreReceiver,
-    inbox: Rc<Inbox>,
+    outlet: O,
     view: Arc<Mutex<BrokerView>>,
-    conns: HashMap<ConnId, Rc<Conn>>,
-    dirty: Vec<Rc<Conn>>,
     effects: Vec<Effect>,
     appends: Vec<Append>,
+    written: Vec<Event>,
+    /// Events of the hub's own.
+    own: VecDeque<Event>,
     /// Appends that are not durable, with their size.
     in_flight: VecDeque<(Token, usize)>,
     in_flight_bytes: usize,
     timer_at_ms: Option<u64>,
-    viewed: Instant,
-    clients_viewed: Instant,
+    viewed_ms: u64,
+    clients_viewed_ms: u64,
     /// Something happened since the status page's numbers were taken.
     unseen: bool,
     failed: Option<String>,
     want_checkpoint: bool,
 }
 
-impl Hub {
-    pub(super) fn new(
+impl<O: Outlet> Hub<O> {
+    /// Around a restored machine. The first turn is due at once.
+    pub fn new(
         broker: Broker,
         clock: Clock,
         store: StoreHandle,
-        from_store: FromStoreReceiver,
-        inbox: Rc<Inbox>,
+        outlet: O,
         view: Arc<Mutex<BrokerView>>,
-    ) -> Hub {
+    ) -> Hub<O> {
+        let now = clock.now_ms();
         Hub {
             broker,
             clock,
             store,
-            from_store,
-            inbox,
+            outlet,
             view,
-            conns: HashMap::new(),
-            dirty: Vec::new(),
             effects: Vec::new(),
             appends: Vec::new(),
+            written: Vec::new(),
+            own: VecDeque::new(),
             in_flight: VecDeque::new(),
             in_flight_bytes: 0,
             timer_at_ms: Some(0),
-            viewed: Instant::now(),
-            clients_viewed: Instant::now(),
+            viewed_ms: now,
+            clients_viewed_ms: now,
             unseen: true,
             failed: None,
             want_checkpoint: false,
         }
     }
 
-    /// Turns until asked to stop.
-    pub(super) async fn run(mut self, mut stop: oneshot::Receiver<()>) -> Result<(), String> {
-        loop {
-            let timer = self.next_timer();
-            tokio::select! {
-                biased;
-                _ = &mut stop => return self.stop().await,
-                report = self.from_store.recv() => match report {
-                    Some(report) => self.reported(report),
-                    None => return Err("the store thread has ended".to_owned()),
-                },
-                () = self.inbox.wake.notified() => {}
-                () = tokio::time::sleep_until(timer.into()) => {}
-            }
-            self.turn();
-            if let Some(reason) = self.failed {
-                // No acknowledgement leaves after a failed sync: the connections just end.
-                return Err(reason);
-            }
-        }
+    /// The connections.
+    pub fn outlet(&mut self) -> &mut O {
+        &mut self.outlet
     }
 
-    /// One turn: reports, events, timer; then appends and writes go out.
-    fn turn(&mut self) {
-        while let Ok(report) = self.from_store.try_recv() {
-            self.reported(report);
-        }
+    /// The machine, to look at.
+    pub fn broker(&self) -> &Broker {
+        &self.broker
+    }
+
+    /// One turn: events, timer; then appends and writes go out.
+    pub fn turn(&mut self) {
         let now = self.clock.now_ms();
-        for conn in self.inbox.introduced() {
-            self.conns.insert(conn.id, conn);
-        }
         for _ in 0..EVENTS_PER_TURN {
-            if self.in_flight_bytes > IN_FLIGHT_BYTES_MAX {
+            if !self.has_room() {
                 break;
             }
-            let Some(event) = self.inbox.pop() else { break };
-            if let Event::Closed { conn } = &event {
-                self.conns.remove(conn);
-            }
+            let event = self.own.pop_front().or_else(|| self.outlet.next_event());
+            let Some(event) = event else { break };
             self.handle(now, event);
         }
         if self.timer_at_ms.is_some_and(|at| at <= now) {
@@ -131,24 +128,24 @@ impl Hub {
             let changes = self.broker.checkpoint_changes();
             self.store.send(ToStore::Checkpoint(changes));
         }
-        if !self.inbox.is_empty() && self.in_flight_bytes <= IN_FLIGHT_BYTES_MAX {
-            self.inbox.wake.notify_one();
-        }
-        self.show();
+        self.show(now);
     }
 
-    /// An idle broker sleeps until the machine's timer.
-    fn next_timer(&self) -> Instant {
-        let armed = self.timer_at_ms.map(|at| self.clock.instant(at));
-        let view = if self.unseen {
-            self.viewed + VIEW_EVERY
-        } else {
-            self.viewed + IDLE
-        };
-        armed.map_or(view, |at| at.min(view))
+    /// When the next turn is due if nothing happens, by the node's clock. An idle broker sleeps
+    /// until the machine's timer.
+    pub fn deadline(&self) -> u64 {
+        let view = if self.unseen { VIEW_EVERY_MS } else { IDLE_MS };
+        let view = self.viewed_ms + view;
+        self.timer_at_ms.map_or(view, |at| at.min(view))
     }
 
-    fn reported(&mut self, report: FromStore) {
+    /// Whether events are taken: what is handed to the log and not durable is bounded.
+    pub fn has_room(&self) -> bool {
+        self.in_flight_bytes <= IN_FLIGHT_BYTES_MAX
+    }
+
+    /// Takes a report of the store.
+    pub fn reported(&mut self, report: FromStore) {
         let now = self.clock.now_ms();
         match report {
             FromStore::Durable(token) => {
@@ -170,6 +167,32 @@ impl Hub {
         }
     }
 
+    /// Why the log failed, if it did. No acknowledgement may leave after a failed sync: the
+    /// connections just end.
+    pub fn failed(&self) -> Option<&str> {
+        self.failed.as_deref()
+    }
+
+    /// Says good-bye to every client. The next turn writes it.
+    pub fn shut_down(&mut self) {
+        self.handle(self.clock.now_ms(), Event::Shutdown);
+    }
+
+    /// Whether everything that was appended is durable or refused.
+    pub fn is_settled(&self) -> bool {
+        self.in_flight.is_empty()
+    }
+
+    /// Ends the store: what is durable is checkpointed, the journal holds the rest.
+    pub fn stop_store(&mut self) {
+        let changes = if self.is_settled() {
+            self.broker.checkpoint_changes()
+        } else {
+            Changes::new()
+        };
+        self.store.send(ToStore::Stop(changes));
+    }
+
     fn handle(&mut self, now: u64, event: Event) {
         self.unseen = true;
         self.broker.handle(now, event, &mut self.effects);
@@ -182,14 +205,7 @@ impl Hub {
 
     fn perform(&mut self, effect: Effect) {
         match effect {
-            Effect::Send { conn, bytes } => {
-                if let Some(conn) = self.conns.get(&conn) {
-                    conn.queue(bytes);
-                    if !conn.dirty.replace(true) {
-                        self.dirty.push(conn.clone());
-                    }
-                }
-            }
+            Effect::Send { conn, bytes } => self.outlet.queue(conn, bytes),
             Effect::Append(append) => {
                 let payload = append
                     .publish
@@ -200,28 +216,17 @@ impl Hub {
                 self.in_flight_bytes += bytes;
                 self.appends.push(append);
             }
-            Effect::Close { conn, reason } => {
-                if let Some(conn) = self.conns.remove(&conn) {
-                    tracing::debug!(conn = conn.id.0, %reason, "MQTT connection closed");
-                    conn.close();
-                }
-            }
-            Effect::PauseReading(conn) => self.pause(conn, true),
-            Effect::ResumeReading(conn) => self.pause(conn, false),
+            Effect::Close { conn, reason } => self.outlet.close(conn, &reason),
+            Effect::PauseReading(conn) => self.outlet.pause(conn, true),
+            Effect::ResumeReading(conn) => self.outlet.pause(conn, false),
             Effect::ArmTimer { at_ms } => self.timer_at_ms = Some(at_ms),
             // Never asked: `authenticate` is off in the machine's settings.
             Effect::Authenticate { conn, .. } => {
-                self.inbox.push(Event::Authenticated {
+                self.own.push_back(Event::Authenticated {
                     conn,
                     accepted: false,
                 });
             }
-        }
-    }
-
-    fn pause(&self, conn: ConnId, paused: bool) {
-        if let Some(conn) = self.conns.get(&conn) {
-            conn.pause(paused);
         }
     }
 
@@ -231,7 +236,7 @@ impl Hub {
             let appends = std::mem::take(&mut self.appends);
             self.store.send(ToStore::Append {
                 appends,
-                arrived_ms: wall_ms(),
+                arrived_ms: self.clock.wall_ms(),
             });
         }
     }
@@ -240,50 +245,26 @@ impl Hub {
     fn flush(&mut self, now: u64) {
         // A second round serves queues that the first made room for; the rest is for the next turn.
         for _ in 0..2 {
-            for conn in std::mem::take(&mut self.dirty) {
-                conn.dirty.set(false);
-                match conn.flush() {
-                    Ok(flushed) => {
-                        if flushed.rest {
-                            conn.write_later();
-                        }
-                        if flushed.bytes > 0 {
-                            let bytes = flushed.bytes;
-                            self.handle(
-                                now,
-                                Event::Written {
-                                    conn: conn.id,
-                                    bytes,
-                                },
-                            );
-                        }
-                    }
-                    // The connection's task meets the same error when it reads.
-                    Err(error) => {
-                        tracing::debug!(conn = conn.id.0, %error, "MQTT write");
-                        conn.close();
-                        self.inbox.push(Event::Closed { conn: conn.id });
-                    }
-                }
+            let mut written = std::mem::take(&mut self.written);
+            self.outlet.flush(&mut written);
+            for event in written.drain(..) {
+                self.handle(now, event);
             }
+            self.written = written;
         }
-        for conn in &self.dirty {
-            conn.dirty.set(false);
-            conn.write_later();
-        }
-        self.dirty.clear();
+        self.outlet.end_turn();
     }
 
-    fn show(&mut self) {
-        if !self.unseen || self.viewed.elapsed() < VIEW_EVERY {
+    fn show(&mut self, now: u64) {
+        if !self.unseen || now - self.viewed_ms < VIEW_EVERY_MS {
             return;
         }
-        self.viewed = Instant::now();
+        self.viewed_ms = now;
         self.unseen = false;
         // Listing all sessions costs; their numbers do not.
-        let list = self.clients_viewed.elapsed() >= CLIENTS_EVERY;
+        let list = now - self.clients_viewed_ms >= CLIENTS_EVERY_MS;
         let clients = list.then(|| {
-            self.clients_viewed = self.viewed;
+            self.clients_viewed_ms = now;
             let mut clients = self.broker.clients();
             clients.truncate(CLIENTS_SHOWN_MAX);
             clients
@@ -299,33 +280,5 @@ impl Hub {
         if let Some(clients) = clients {
             view.clients = clients;
         }
-    }
-
-    /// Says good-bye to clients, waits for what is not durable yet, ends the store.
-    async fn stop(mut self) -> Result<(), String> {
-        self.turn();
-        self.handle(self.clock.now_ms(), Event::Shutdown);
-        self.turn();
-        let deadline = tokio::time::Instant::now() + STOP_TIMEOUT;
-        while !self.in_flight.is_empty() && self.failed.is_none() {
-            match tokio::time::timeout_at(deadline, self.from_store.recv()).await {
-                Ok(Some(report)) => self.reported(report),
-                Ok(None) | Err(_) => break,
-            }
-            self.turn();
-        }
-        if let Some(reason) = self.failed {
-            return Err(reason);
-        }
-        let changes = if self.in_flight.is_empty() {
-            self.broker.checkpoint_changes()
-        } else {
-            // The journal holds what is missing here.
-            Vec::new()
-        };
-        self.store.send(ToStore::Stop(changes));
-        // Lets the connection tasks write their good-byes.
-        tokio::time::sleep(Duration::from_millis(20)).await;
-        Ok(())
     }
 }

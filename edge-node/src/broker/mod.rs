@@ -20,6 +20,7 @@ mod conn;
 mod hub;
 mod inbox;
 mod listen;
+mod sockets;
 
 use std::net::{SocketAddr, TcpListener};
 use std::rc::Rc;
@@ -28,6 +29,8 @@ use std::sync::{Arc, Mutex};
 use headwater_mqtt::{Broker, ClientView, Stats};
 use tokio::sync::oneshot;
 use tokio::task::LocalSet;
+
+pub use hub::{Hub, Outlet};
 
 use crate::clock::Clock;
 use crate::store::{FromStoreReceiver, StoreHandle};
@@ -92,16 +95,22 @@ pub fn run(setup: Setup) -> Result<(), String> {
             stop,
             view,
         } = setup;
-        let hub = Rc::new(inbox::Inbox::new());
+        let inbox = Rc::new(inbox::Inbox::new());
         let mut accepting = Vec::new();
         for (number, listener) in listeners.into_iter().enumerate() {
             let number = u16::try_from(number).unwrap_or(u16::MAX);
             let hard_limit = connections_max.saturating_add(CONNECTIONS_SLACK);
-            let accept = listen::accept(listener, number, hard_limit, hub.clone());
+            let accept = listen::accept(listener, number, hard_limit, inbox.clone());
             accepting.push(tokio::task::spawn_local(accept));
         }
-        let hub = hub::Hub::new(broker, clock, store, from_store, hub, view);
-        let ended = hub.run(stop).await;
+        let sockets = sockets::Sockets::new(inbox.clone());
+        let driver = sockets::Driver {
+            hub: Hub::new(broker, clock.clone(), store, sockets, view),
+            clock,
+            inbox,
+            from_store,
+        };
+        let ended = driver.run(stop).await;
         accepting.iter().for_each(tokio::task::JoinHandle::abort);
         ended
     })

@@ -33,8 +33,10 @@ use headwater_mqtt::{Append, Refusal, Token};
 use headwater_quic::client::Fork;
 use tokio::sync::mpsc;
 
+pub use running::Running;
+pub use sync::CommitRunner;
 pub use view::{COMMIT_BUCKETS_US, Counters, LogView, PartitionView};
-pub use worker::{Opened, Settings, Worker, open};
+pub use worker::{CHECKPOINTS, Opened, Settings, Worker, open, sled_checkpoints};
 
 /// Changed keys of the broker's durable state; `None` removes.
 pub type Changes = Vec<(Vec<u8>, Option<Vec<u8>>)>;
@@ -98,13 +100,35 @@ impl StoreHandle {
         let _ = self.sender.send(message);
     }
 
-    /// Sends a request and blocks until it is durable. Not for async code.
-    pub fn ask(&self, request: impl FnOnce(Answer) -> ToStore) -> Result<(), String> {
+    /// Sends a request; the answer comes once it is durable.
+    pub fn ask(&self, request: impl FnOnce(Answer) -> ToStore) -> Asked {
         let (answer, answered) = blocking::sync_channel(1);
         self.send(request(answer));
-        answered
-            .recv()
-            .unwrap_or_else(|_| Err("the store has stopped".to_owned()))
+        Asked(answered)
+    }
+}
+
+/// A request to the store that is under way.
+pub struct Asked(blocking::Receiver<Result<(), String>>);
+
+impl Asked {
+    /// Blocks until it is durable. Not for async code.
+    pub fn wait(self) -> Result<(), String> {
+        let answer = self.0.recv();
+        answer.unwrap_or_else(|_| Err(Asked::stopped()))
+    }
+
+    /// The answer if it is there; it is given once.
+    pub fn poll(&self) -> Option<Result<(), String>> {
+        match self.0.try_recv() {
+            Ok(answer) => Some(answer),
+            Err(blocking::TryRecvError::Empty) => None,
+            Err(blocking::TryRecvError::Disconnected) => Some(Err(Asked::stopped())),
+        }
+    }
+
+    fn stopped() -> String {
+        "the store has stopped".to_owned()
     }
 }
 

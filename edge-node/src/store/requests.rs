@@ -9,7 +9,7 @@ use headwater_log::{ErrorKind, LogError};
 use headwater_proto::Parent;
 use headwater_quic::client::Fork;
 
-use super::running::{Asked, Checkpointing, Running};
+use super::running::{Awaited, Checkpointing, Running};
 use super::worker::{KEY_BROKER, KEY_PARENT, OP_PARENT, ParentOp};
 use super::{Answer, Changes};
 
@@ -18,7 +18,7 @@ impl Running {
     pub(super) fn answer(&mut self, durable: StoreToken) {
         self.release(durable);
         let asked = std::mem::take(&mut self.answers);
-        let (done, rest): (Vec<Asked>, _) = asked.into_iter().partition(|a| a.needs <= durable);
+        let (done, rest): (Vec<Awaited>, _) = asked.into_iter().partition(|a| a.needs <= durable);
         self.answers = rest;
         if done.is_empty() {
             return;
@@ -34,7 +34,7 @@ impl Running {
 
     fn await_durable(&mut self, needs: StoreToken, forked: Option<TopicPartition>, answer: Answer) {
         self.staged = self.staged.max(needs);
-        self.answers.push(Asked {
+        self.answers.push(Awaited {
             needs,
             forked,
             answer,
@@ -118,7 +118,7 @@ impl Running {
     }
 
     /// Everything is durable: a last checkpoint makes the next start quick.
-    pub(super) fn finish(mut self) -> Result<(), LogError> {
+    pub(super) fn finish(&mut self) -> Result<(), LogError> {
         let now = self.worker.clock.now_ms();
         if let Some(changes) = self.stopping.take() {
             self.checkpoint(changes, now)?;

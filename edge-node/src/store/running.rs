@@ -1,9 +1,14 @@
-//! The store thread's loop: messages in, commits, ticks and checkpoints when they are due.
+//! The store as a machine: messages in, commits, ticks and checkpoints when they are due.
+//!
+//! It has no thread, no sleep and no clock of its own, so a simulation can drive the same code:
+//! ```text
+//! take(message)   for each message that is there
+//! step()          then, and whenever deadline() has come
+//! ```
+//! What a step wants durable goes to the [`CommitRunner`], whose answer is a message as well.
 
 use std::collections::VecDeque;
 use std::path::Path;
-use std::sync::mpsc::{Receiver, RecvTimeoutError};
-use std::time::Duration;
 
 use headwater_batch::TopicPartition;
 use headwater_log::LogError;
@@ -11,12 +16,10 @@ use headwater_log::store::{Store, Token as StoreToken};
 use headwater_mqtt::{Append, Token};
 use tokio::sync::mpsc;
 
-use super::sync::SyncThread;
+use super::sync::CommitRunner;
 use super::worker::Worker;
 use super::{Answer, Changes, FromStore, ToStore};
 
-/// Messages handled before the loop looks at commits and deadlines again.
-const MESSAGES_PER_TURN: usize = 256;
 /// The status page's numbers are at most this old.
 const VIEW_EVERY_MS: u64 = 500;
 
@@ -34,7 +37,7 @@ pub(super) struct Unacked {
 }
 
 /// Somebody who waits for a step to be durable.
-pub(super) struct Asked {
+pub(super) struct Awaited {
     pub(super) needs: StoreToken,
     /// Its lineage changes with the step.
     pub(super) forked: Option<TopicPartition>,
@@ -50,14 +53,14 @@ pub(super) enum Checkpointing {
     Asked,
 }
 
-/// The thread's state while it runs.
-pub(super) struct Running {
+/// The store while it runs. See the [module](self).
+pub struct Running {
     pub(super) worker: Worker,
-    pub(super) sync: SyncThread,
+    pub(super) runner: Box<dyn CommitRunner>,
     pub(super) to_broker: mpsc::UnboundedSender<FromStore>,
     pub(super) waiting: VecDeque<Waiting>,
     pub(super) unacked: VecDeque<Unacked>,
-    pub(super) answers: Vec<Asked>,
+    pub(super) answers: Vec<Awaited>,
     pub(super) staged: StoreToken,
     pub(super) in_flight: bool,
     pub(super) checkpointing: Checkpointing,
@@ -67,16 +70,16 @@ pub(super) struct Running {
 }
 
 impl Running {
-    pub(super) fn start(
+    /// From an opened log. The first step is due at once.
+    pub fn start(
         worker: Worker,
+        runner: Box<dyn CommitRunner>,
         to_broker: mpsc::UnboundedSender<FromStore>,
-    ) -> Result<Running, LogError> {
-        let sync = SyncThread::start(worker.handle.clone(), worker.counters.clone())
-            .map_err(LogError::io("start a thread for", Path::new("the journal")))?;
+    ) -> Running {
         let staged = worker.log.durable();
         let mut running = Running {
             worker,
-            sync,
+            runner,
             to_broker,
             waiting: VecDeque::new(),
             unacked: VecDeque::new(),
@@ -89,53 +92,28 @@ impl Running {
             stopping: None,
         };
         running.show();
-        Ok(running)
+        running
     }
 
-    pub(super) fn run(mut self, messages: &Receiver<ToStore>) -> Result<(), LogError> {
-        loop {
-            match messages.recv_timeout(self.pause()) {
-                Ok(message) => {
-                    self.take(message)?;
-                    for message in messages.try_iter().take(MESSAGES_PER_TURN) {
-                        self.take(message)?;
-                    }
-                }
-                Err(RecvTimeoutError::Timeout) => {}
-                // Every handle is gone without a Stop: the node was dropped.
-                Err(RecvTimeoutError::Disconnected) => return Ok(()),
-            }
-            self.step()?;
-            if self.stopping.is_some() && self.idle() {
-                return self.finish();
-            }
-        }
-    }
-
-    fn pause(&self) -> Duration {
-        let now = self.worker.clock.now_ms();
+    /// When the next [`step`](Running::step) is due if no message comes, by the node's clock.
+    pub fn deadline(&self) -> u64 {
         let commit = self.worker.log.commit_due().filter(|_| !self.in_flight);
-        let next = self
-            .tick_at
+        self.tick_at
             .min(self.view_at)
-            .min(commit.unwrap_or(u64::MAX));
-        let idle_stop = self.stopping.is_some() && self.idle();
-        Duration::from_millis(if idle_stop {
-            0
-        } else {
-            next.saturating_sub(now)
-        })
+            .min(commit.unwrap_or(u64::MAX))
     }
 
     fn idle(&self) -> bool {
         !self.in_flight && self.waiting.is_empty() && self.log().durable() >= self.staged
     }
 
-    pub(super) fn log(&self) -> &Store {
+    /// The log, to look at.
+    pub fn log(&self) -> &Store {
         &self.worker.log
     }
 
-    fn take(&mut self, message: ToStore) -> Result<(), LogError> {
+    /// Takes one message. After an error nothing more is promised: the node ends (rule J6).
+    pub fn take(&mut self, message: ToStore) -> Result<(), LogError> {
         let now = self.worker.clock.now_ms();
         match message {
             ToStore::Append {
@@ -173,7 +151,9 @@ impl Running {
         Ok(())
     }
 
-    fn step(&mut self) -> Result<(), LogError> {
+    /// Does what is due. `true`: everything asked for by [`ToStore::Stop`] is done, and durable.
+    /// After an error nothing more is promised: the node ends (rule J6).
+    pub fn step(&mut self) -> Result<bool, LogError> {
         let now = self.worker.clock.now_ms();
         if self.checkpointing == Checkpointing::No {
             if self.worker.log.wants_checkpoint() && self.stopping.is_none() {
@@ -187,7 +167,7 @@ impl Running {
         if !self.in_flight && (due || (drain && self.log().durable() < self.staged)) {
             if let Some(job) = self.worker.log.begin_commit(now)? {
                 self.in_flight = true;
-                self.sync.run(job);
+                self.runner.run(job);
             }
         }
         if self.tick_at <= now {
@@ -207,6 +187,10 @@ impl Running {
             kept.map_err(LogError::io("write", Path::new("clock")))?;
             self.view_at = now + VIEW_EVERY_MS;
         }
-        Ok(())
+        if self.stopping.is_some() && self.idle() {
+            self.finish()?;
+            return Ok(true);
+        }
+        Ok(false)
     }
 }

@@ -1,4 +1,5 @@
-//! The sync thread: runs one commit at a time, so that the store thread never waits for the medium.
+//! Who runs commits: in production the sync thread, so that the store thread never waits for the
+//! medium.
 
 use std::sync::Arc;
 use std::sync::mpsc;
@@ -11,6 +12,12 @@ use super::{Counters, StoreHandle, ToStore};
 
 /// Stack of this thread; it calls write and fdatasync.
 const STACK_BYTES: usize = 128 << 10;
+
+/// Runs the one commit that is in flight, and sends what became of it as [`ToStore::Committed`].
+pub trait CommitRunner {
+    /// Takes the job. The answer comes later, once; none comes if the machine stops meanwhile.
+    fn run(&mut self, job: CommitJob);
+}
 
 pub(super) struct SyncThread {
     jobs: Option<mpsc::Sender<CommitJob>>,
@@ -39,8 +46,10 @@ impl SyncThread {
             thread: Some(thread),
         })
     }
+}
 
-    pub(super) fn run(&self, job: CommitJob) {
+impl CommitRunner for SyncThread {
+    fn run(&mut self, job: CommitJob) {
         let jobs = self.jobs.as_ref().expect("jobs are only taken by drop");
         let _ = jobs.send(job);
     }

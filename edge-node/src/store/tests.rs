@@ -12,11 +12,11 @@ use headwater_mqtt::{Append, Publish, QoS, Token};
 use tokio::sync::mpsc;
 
 use super::*;
-use crate::clock::ClockFile;
+use crate::clock::{ClockFile, TimeSource};
 use crate::config::Route;
 use crate::routes::Routes;
 
-struct Running {
+struct Thread {
     handle: StoreHandle,
     reports: FromStoreReceiver,
     thread: JoinHandle<Result<(), String>>,
@@ -24,10 +24,10 @@ struct Running {
     ops: Vec<Vec<u8>>,
 }
 
-fn start(disk: &SimDisk, dir: &Path, change: impl FnOnce(&mut StoreConfig)) -> Running {
+fn start(disk: &SimDisk, dir: &Path, change: impl FnOnce(&mut StoreConfig)) -> Thread {
     let disk: Arc<dyn Disk> = Arc::new(disk.clone());
     create_dirs(&*disk, dir).unwrap();
-    let (clock_file, clock) = ClockFile::open(disk.clone(), dir).unwrap();
+    let (clock_file, clock) = ClockFile::open(disk.clone(), dir, TimeSource::system()).unwrap();
     let (handle, messages) = StoreHandle::channel();
     let mut store = StoreConfig::new(dir);
     store.journal_file_bytes = 64 << 10;
@@ -36,6 +36,7 @@ fn start(disk: &SimDisk, dir: &Path, change: impl FnOnce(&mut StoreConfig)) -> R
     let settings = Settings {
         store,
         routes,
+        checkpoints: sled_checkpoints(dir).unwrap(),
         disk,
         clock,
         clock_file,
@@ -46,7 +47,7 @@ fn start(disk: &SimDisk, dir: &Path, change: impl FnOnce(&mut StoreConfig)) -> R
     let (to_broker, reports) = mpsc::unbounded_channel();
     let (kv, ops, worker) = (opened.kv, opened.ops, opened.worker);
     let thread = std::thread::spawn(move || worker.run(&messages, to_broker));
-    Running {
+    Thread {
         handle,
         reports,
         thread,
@@ -71,7 +72,7 @@ fn append(token: u64, value: &str) -> Append {
     }
 }
 
-impl Running {
+impl Thread {
     fn append(&self, tokens: std::ops::RangeInclusive<u64>) {
         let appends = tokens.map(|n| append(n, &format!("value {n}"))).collect();
         self.handle.send(ToStore::Append {

@@ -1,13 +1,14 @@
 //! Opening the log, and the thread that then owns it.
 
-use std::collections::HashMap;
-use std::path::PathBuf;
+use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
-use std::sync::mpsc::Receiver;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::Duration;
 
 use headwater_batch::TopicPartition;
 use headwater_log::LogError;
-use headwater_log::checkpoint::SledStore;
+use headwater_log::checkpoint::{CheckpointStore, SledStore};
 use headwater_log::disk::Disk;
 use headwater_log::store::{Store, StoreConfig};
 use headwater_proto::{Incarnation, Parent};
@@ -15,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
 use super::running::Running;
+use super::sync::SyncThread;
 use super::{Counters, FromStore, LogView, StoreHandle, ToStore};
 use crate::clock::{Clock, ClockFile};
 use crate::routes::Routes;
@@ -27,6 +29,10 @@ pub(super) const OP_PARENT: u8 = 1;
 pub(super) const KEY_BROKER: u8 = b'b';
 /// See [`KEY_BROKER`].
 pub(super) const KEY_PARENT: u8 = b'p';
+
+/// Messages handled before the loop looks at commits and deadlines again.
+const MESSAGES_PER_TURN: usize = 256;
+
 /// What the thread works with.
 pub struct Settings {
     /// The log's settings, its directory included.
@@ -35,6 +41,8 @@ pub struct Settings {
     pub routes: Routes,
     /// Files.
     pub disk: Arc<dyn Disk>,
+    /// Where checkpoints go: [`sled_checkpoints`] on a real disk.
+    pub checkpoints: Box<dyn CheckpointStore>,
     /// The node's clock and its file.
     pub clock: Clock,
     /// See `clock`.
@@ -64,19 +72,26 @@ pub(super) struct ParentOp {
     pub(super) parent: Parent,
 }
 
+/// The directory of checkpoints, where the budget finds it.
+pub const CHECKPOINTS: &str = "checkpoints";
+
+/// Checkpoints in sled, under the data directory of a real disk.
+pub fn sled_checkpoints(dir: &Path) -> Result<Box<dyn CheckpointStore>, LogError> {
+    Ok(Box::new(SledStore::open(&dir.join(CHECKPOINTS))?))
+}
+
 /// Opens the log and recovers it.
 pub fn open(settings: Settings, store: StoreHandle) -> Result<Opened, LogError> {
     let Settings {
         routes,
         disk,
+        checkpoints,
         clock,
         clock_file,
         boot,
         incarnation_if_new,
         ..
     } = settings;
-    let checkpoints: PathBuf = settings.store.dir.join("checkpoints");
-    let checkpoints = Box::new(SledStore::open(&checkpoints)?);
     let now = clock.now_ms();
     let (log, recovered) = Store::open(
         disk,
@@ -86,7 +101,7 @@ pub fn open(settings: Settings, store: StoreHandle) -> Result<Opened, LogError> 
         boot,
         incarnation_if_new,
     )?;
-    let mut parents = HashMap::new();
+    let mut parents = BTreeMap::new();
     let mut remember = |bytes: &[u8]| match postcard::from_bytes::<ParentOp>(bytes) {
         Ok(op) => drop(parents.insert(op.tp, (op.incarnation, op.parent))),
         Err(error) => tracing::warn!(%error, "a fork's parent cannot be read; the fork stands"),
@@ -138,7 +153,7 @@ pub struct Worker {
     pub(super) handle: StoreHandle,
     pub(super) view: Arc<LogView>,
     pub(super) counters: Arc<Counters>,
-    pub(super) parents: HashMap<TopicPartition, (Incarnation, Parent)>,
+    pub(super) parents: BTreeMap<TopicPartition, (Incarnation, Parent)>,
     pub(super) parents_changed: Vec<TopicPartition>,
     /// Partitions whose lineage changed since it was last shown.
     pub(super) lineage_stale: Vec<TopicPartition>,
@@ -162,12 +177,40 @@ impl Worker {
         to_broker: mpsc::UnboundedSender<FromStore>,
     ) -> Result<(), String> {
         let failed = to_broker.clone();
-        let result = Running::start(self, to_broker).and_then(|running| running.run(messages));
+        let result = self.run_to_end(messages, to_broker);
         result.map_err(|error| {
             let text = error.to_string();
             tracing::error!(error = text, "the log failed; the node stops");
             let _ = failed.send(FromStore::Failed(text.clone()));
             text
         })
+    }
+
+    fn run_to_end(
+        self,
+        messages: &Receiver<ToStore>,
+        to_broker: mpsc::UnboundedSender<FromStore>,
+    ) -> Result<(), LogError> {
+        let sync = SyncThread::start(self.handle.clone(), self.counters.clone())
+            .map_err(LogError::io("start a thread for", Path::new("the journal")))?;
+        let clock = self.clock.clone();
+        let mut running = Running::start(self, Box::new(sync), to_broker);
+        loop {
+            let pause = running.deadline().saturating_sub(clock.now_ms());
+            match messages.recv_timeout(Duration::from_millis(pause)) {
+                Ok(message) => {
+                    running.take(message)?;
+                    for message in messages.try_iter().take(MESSAGES_PER_TURN) {
+                        running.take(message)?;
+                    }
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+                // Every handle is gone without a Stop: the node was dropped.
+                Err(RecvTimeoutError::Disconnected) => return Ok(()),
+            }
+            if running.step()? {
+                return Ok(());
+            }
+        }
     }
 }
