@@ -76,12 +76,16 @@ impl Hot {
             .cloned()
     }
 
+    /// In the order of names: what is done for all is done in the same order on every run.
     pub fn partitions(&self) -> Vec<(TopicPartition, Arc<PartitionLog>)> {
         let partitions = self.partitions.read().expect("no holder panics");
-        partitions
+        let mut all: Vec<_> = partitions
             .iter()
             .map(|(tp, log)| (tp.clone(), log.clone()))
-            .collect()
+            .collect();
+        drop(partitions);
+        all.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
+        all
     }
 
     /// Bytes held by all partitions.

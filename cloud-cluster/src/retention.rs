@@ -10,7 +10,7 @@ use bytes::Bytes;
 use headwater_batch::{Offset, TopicPartition};
 use headwater_shard::{Entry, Segment};
 
-use crate::clock::wall_ms;
+use crate::clock::Clock;
 use crate::shardlog::{ShardLog, commit};
 use crate::shards::Shards;
 
@@ -27,10 +27,11 @@ pub async fn run(
     shards: Arc<Shards>,
     defaults: Retention,
     every: Duration,
+    clock: Clock,
 ) {
     loop {
         tokio::time::sleep(every).await;
-        for (tp, start) in due(&shards, defaults, wall_ms()) {
+        for (tp, start) in due(&shards, defaults, clock.wall_ms()) {
             tracing::info!(%tp, %start, "retention moves the log start");
             let shard = shards.of(&tp);
             let entry = Entry::LogStart { tp, start };

@@ -20,9 +20,10 @@ use headwater_quic::server::{Reply, Sink};
 use headwater_shard::{Entry, Outcome, Refusal};
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 
-use crate::clock::wall_ms;
+use crate::clock::Clock;
 use crate::shardlog::{Pending, ProposeError, ShardLog, commit};
 use crate::shards::Shards;
+use crate::tasks::Tasks;
 use crate::topics::Topics;
 
 #[cfg(test)]
@@ -38,6 +39,7 @@ const ALARMS: usize = 100;
 pub struct Receiver {
     lanes: Vec<UnboundedSender<Work>>,
     addresses: Vec<String>,
+    clock: Clock,
     alarms: Mutex<VecDeque<Alarm>>,
 }
 
@@ -61,18 +63,20 @@ pub struct Cluster {
     pub log: Arc<dyn ShardLog>,
     pub shards: Arc<Shards>,
     pub topics: Topics,
+    pub clock: Clock,
     /// Partitions of a topic that an edge's data makes.
     pub default_partitions: u32,
 }
 
 impl Receiver {
     /// Starts the lanes. `addresses` are what edges are told for their next try.
-    pub fn start(cluster: Cluster, addresses: Vec<String>) -> Receiver {
+    pub fn start(cluster: Cluster, addresses: Vec<String>, tasks: &Tasks) -> Receiver {
+        let clock = cluster.clock.clone();
         let lane = |_| {
             let (sender, queue) = mpsc::unbounded_channel();
             let (proposed, waiting) = mpsc::unbounded_channel();
-            tokio::spawn(answer(cluster.clone(), waiting));
-            tokio::spawn(
+            tasks.spawn(answer(cluster.clone(), waiting));
+            tasks.spawn(
                 Lane {
                     cluster: cluster.clone(),
                     proposed,
@@ -85,6 +89,7 @@ impl Receiver {
         Receiver {
             lanes,
             addresses,
+            clock,
             alarms: Mutex::default(),
         }
     }
@@ -120,7 +125,7 @@ impl Sink for Receiver {
             alarms.pop_front();
         }
         alarms.push_back(Alarm {
-            at_ms: wall_ms(),
+            at_ms: self.clock.wall_ms(),
             stream,
             kind,
         });
@@ -175,7 +180,7 @@ impl Lane {
             to: to.clone(),
             key,
             head,
-            at_ms: wall_ms(),
+            at_ms: self.cluster.clock.wall_ms(),
         };
         match self.cluster.log.propose(shard, entry, batch).await {
             Ok(pending) => {
@@ -283,7 +288,7 @@ impl Cluster {
         }
         let entry = Entry::AddEdge {
             name,
-            at_ms: wall_ms(),
+            at_ms: self.clock.wall_ms(),
         };
         if let Err(error) = commit(&*self.log, self.shards.meta(), entry, Bytes::new()).await {
             tracing::warn!(%edge, %error, "the edge is not registered yet");

@@ -12,7 +12,6 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{Failure, State};
-use crate::clock::wall_ms;
 use crate::node::{ca_of, revoke as revoke_in};
 use crate::shardlog::commit;
 
@@ -85,7 +84,7 @@ pub(super) async fn add(
     let name = EdgeName::new(&wanted.name).map_err(Failure::bad)?;
     let entry = Entry::AddEdge {
         name: wanted.name.clone(),
-        at_ms: wall_ms(),
+        at_ms: inner.service.clock.wall_ms(),
     };
     let added = commit(
         &*inner.log,
@@ -124,7 +123,7 @@ pub(super) async fn revoke(
     let edge = EdgeName::new(&name).map_err(Failure::bad)?;
     let entry = Entry::RevokeEdge {
         name: name.clone(),
-        at_ms: wall_ms(),
+        at_ms: inner.service.clock.wall_ms(),
     };
     let revoked = commit(
         &*inner.log,
@@ -179,7 +178,7 @@ pub(super) async fn retire(
     if !is_known {
         return Err(unknown());
     }
-    let at_ms = wall_ms();
+    let at_ms = state.inner.service.clock.wall_ms();
     let (head, _) = StreamEntry::Retire { at_ms }.encode();
     let key = StreamKey {
         edge,

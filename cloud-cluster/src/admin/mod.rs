@@ -34,6 +34,7 @@ use serde_json::json;
 use tokio::net::TcpListener;
 
 use crate::config::Config;
+use crate::core::Running;
 use crate::kafka::Service;
 use crate::machine::Machine;
 use crate::node::DataDir;
@@ -63,9 +64,7 @@ impl State {
     pub(crate) fn new(
         config: &Config,
         data: &DataDir,
-        core: &crate::node::Core,
-        service: &Service,
-        receiver: &Arc<Receiver>,
+        core: &Running,
         server: &Arc<Server>,
     ) -> State {
         metrics_page::install();
@@ -76,8 +75,8 @@ impl State {
             started: Instant::now(),
             log: core.log.clone(),
             machine: core.machine.clone(),
-            service: service.clone(),
-            receiver: receiver.clone(),
+            service: core.service.clone(),
+            receiver: core.receiver.clone(),
             server: Arc::downgrade(server),
         };
         State {

@@ -134,7 +134,7 @@ fn dispatch(command: Command) -> Result<(), String> {
 
 /// A time for people, without a time zone database: seconds ago.
 fn ago(at_ms: i64) -> String {
-    let seconds = (crate::clock::wall_ms() - at_ms).max(0) / 1000;
+    let seconds = (crate::clock::Clock::system().wall_ms() - at_ms).max(0) / 1000;
     match seconds {
         s if s < 120 => format!("{s} s ago"),
         s if s < 7200 => format!("{} min ago", s / 60),

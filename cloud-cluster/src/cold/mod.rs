@@ -66,7 +66,7 @@ impl ColdError {
 }
 
 /// Names one segment's objects.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SegmentName {
     pub tp: TopicPartition,
     pub base: Offset,
@@ -123,6 +123,15 @@ impl ColdStore {
             root: Some(root),
             indexes: IndexCache::default(),
         })
+    }
+
+    /// Segments as objects of `store`, which makes durable by itself what it takes.
+    pub fn of(store: Arc<dyn ObjectStore>) -> ColdStore {
+        ColdStore {
+            store,
+            root: None,
+            indexes: IndexCache::default(),
+        }
     }
 
     /// Writes a segment. When it returns, all of it is durable.

@@ -11,19 +11,20 @@
 //! A crash between two steps leaves the last checkpoint in force: the entries since are replayed,
 //! and objects that no entry names are leftovers that the next start deletes.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use headwater_batch::{Offset, TopicPartition};
 use headwater_log::Position;
 use headwater_log::segment::SegmentBuilder;
 use headwater_shard::{Entry, Outcome, Refusal, Segment};
 use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::time::Instant;
 
 use super::{ColdError, ColdStore, SegmentName};
 use crate::batches::ANY_SIZE;
-use crate::clock::wall_ms;
+use crate::clock::Clock;
 use crate::hot::HotBatch;
 use crate::machine::{Gone, Machine};
 use crate::shardlog::frames::{Carried, CarriedHead};
@@ -57,6 +58,7 @@ pub struct Sealer {
     pub log: Arc<LocalLog>,
     pub cold: Arc<ColdStore>,
     pub gone: UnboundedReceiver<Gone>,
+    pub clock: Clock,
     /// Rows of rounds that failed before their checkpoint.
     owed: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
     last_round: Instant,
@@ -72,6 +74,7 @@ impl Sealer {
         log: Arc<LocalLog>,
         cold: Arc<ColdStore>,
         gone: UnboundedReceiver<Gone>,
+        clock: Clock,
     ) -> Sealer {
         let owed = BTreeMap::new();
         Sealer {
@@ -80,6 +83,7 @@ impl Sealer {
             log,
             cold,
             gone,
+            clock,
             owed,
             last_round: Instant::now(),
         }
@@ -89,6 +93,7 @@ impl Sealer {
     pub async fn run(&mut self) -> String {
         loop {
             tokio::select! {
+                biased;
                 gone = self.gone.recv() => {
                     let Some(gone) = gone else { std::future::pending().await };
                     self.delete(gone).await;
@@ -166,7 +171,7 @@ impl Sealer {
             return false;
         };
         bytes >= self.config.partition_bytes_min
-            || wall_ms() - at_ms >= self.config.partition_age_ms_max
+            || self.clock.wall_ms() - at_ms >= self.config.partition_age_ms_max
     }
 
     /// Seals what is hot below `end` into one or more segments.
@@ -210,7 +215,7 @@ impl Sealer {
             appended.map_err(|e| SealError::retry(format!("{tp} from {base}: {e}")))?;
         }
         let (end, bytes) = (builder.end(), builder.finish());
-        let uuid = uuid::Uuid::new_v4().as_u128();
+        let uuid = self.clock.uuid().as_u128();
         let segment = Segment {
             end,
             uuid,
@@ -271,8 +276,8 @@ impl Sealer {
     /// `delete`, what a crash left between the writing of a segment and its entry goes; only after a
     /// clean recovery, since a manifest that fell back must not cost data.
     pub async fn compare(&self, delete: bool) -> Result<(), ColdError> {
-        let listed: HashSet<SegmentName> = self.cold.list().await?.into_iter().collect();
-        let known: HashSet<SegmentName> = self.manifest().collect();
+        let listed: BTreeSet<SegmentName> = self.cold.list().await?.into_iter().collect();
+        let known: BTreeSet<SegmentName> = self.manifest().collect();
         for missing in known.difference(&listed) {
             tracing::error!(segment = ?missing, "a segment of the manifest is not in the store");
         }

@@ -11,12 +11,12 @@ use bytes::Bytes;
 use headwater_batch::set_log_append_time;
 use headwater_kafka::{
     AdminDone, AdminPlan, Append, Appended, CloseReason, ErrorCode, KafkaError, Node, Outcome,
-    Peer, ProducePlan, ProducerIdentity, Proposal, Reply,
+    Peer, ProducePlan, ProducerIdentity, Proposal, Reply, serve,
 };
 use headwater_shard::{Entry, Outcome as Applied};
+use tokio::sync::oneshot;
 
 use super::{Service, errors};
-use crate::clock::wall_ms;
 use crate::shardlog::{Pending, commit};
 
 /// Makes a reply; `None`: the request has none.
@@ -26,6 +26,13 @@ pub type Answer = Pin<Box<dyn Future<Output = Result<Option<Reply>, CloseReason>
 const WAIT_MAX: Duration = Duration::from_secs(120);
 
 impl Service {
+    /// Serves one request from its bytes behind the length to its reply, without a connection. Of
+    /// several at a time each has its place once this was polled as far as it goes.
+    pub async fn request(&self, peer: &Peer, frame: Bytes) -> Result<Option<Reply>, CloseReason> {
+        let outcome = serve(&*self.view, peer, frame);
+        self.begin(peer, outcome).await.await
+    }
+
     /// Starts what the request asks for and returns the rest of the way to its reply.
     pub async fn begin(&self, peer: &Peer, outcome: Outcome) -> Answer {
         let service = self.clone();
@@ -103,7 +110,7 @@ impl Service {
     async fn propose_append(&self, append: &Append) -> Result<(Pending, i64), KafkaError> {
         let topic = self.view.topic(&append.tp.topic);
         let topic = topic.ok_or(KafkaError::from(ErrorCode::UnknownTopicOrPartition))?;
-        let (mut batch, at_ms, mut time) = (append.batch.clone(), wall_ms(), -1);
+        let (mut batch, at_ms, mut time) = (append.batch.clone(), self.clock.wall_ms(), -1);
         if append.log_append_time {
             let mut stamped = batch.to_vec();
             set_log_append_time(&mut stamped, at_ms)
@@ -140,8 +147,12 @@ impl Service {
         for proposal in plan.proposals.clone() {
             // A change that was begun is finished, whether or not its client still waits.
             let service = self.clone();
-            let change = tokio::spawn(async move { service.change(proposal).await });
-            match tokio::time::timeout_at(deadline, change).await {
+            let (answer, answered) = oneshot::channel();
+            self.tasks.spawn(async move {
+                // The client may not wait any longer.
+                let _ = answer.send(service.change(proposal).await);
+            });
+            match tokio::time::timeout_at(deadline, answered).await {
                 Ok(Ok(result)) => results.push(result),
                 Ok(Err(_)) => results.push(Err(ErrorCode::UnknownServerError.into())),
                 Err(_) => break,

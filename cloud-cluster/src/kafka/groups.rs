@@ -18,9 +18,10 @@ use headwater_shard::{Entry, GroupOffset, Outcome};
 use tokio::sync::{mpsc, oneshot};
 
 use super::errors;
-use crate::clock::{Monotonic, wall_ms};
+use crate::clock::Clock;
 use crate::shardlog::{Pending, ProposeError, ShardLog};
 use crate::shards::Shards;
+use crate::tasks::Tasks;
 
 /// Requests that wait for the coordinator; a connection beyond it waits for its turn.
 const QUEUE: usize = 1024;
@@ -38,28 +39,29 @@ struct Asked {
 }
 
 impl Groups {
-    /// Starts the coordinator from the applied state. `seed` is random.
+    /// Starts the coordinator from the applied state.
     pub fn start(
         config: GroupConfig,
-        seed: u64,
+        clock: Clock,
         log: Arc<dyn ShardLog>,
         shards: Arc<Shards>,
         deleted: mpsc::UnboundedReceiver<TopicName>,
+        tasks: &Tasks,
     ) -> Groups {
         let (requests, queue) = mpsc::channel(QUEUE);
         let (proposed, pending) = mpsc::unbounded_channel();
         let (settled_in, settled) = mpsc::unbounded_channel();
-        tokio::spawn(settle(pending, settled_in));
+        tasks.spawn(settle(pending, settled_in));
         let worker = Worker {
-            machine: Coordinator::new(config, seed),
-            clock: Monotonic::start(),
+            machine: Coordinator::new(config, clock.random()),
+            clock,
             log,
             shards,
             waiting: HashMap::new(),
             next_token: 0,
             proposed,
         };
-        tokio::spawn(worker.run(queue, settled, deleted));
+        tasks.spawn(worker.run(queue, settled, deleted));
         Groups { requests }
     }
 
@@ -98,7 +100,7 @@ async fn settle(
 
 struct Worker {
     machine: Coordinator,
-    clock: Monotonic,
+    clock: Clock,
     log: Arc<dyn ShardLog>,
     shards: Arc<Shards>,
     waiting: HashMap<RequestToken, oneshot::Sender<GroupResponse>>,
@@ -115,7 +117,7 @@ impl Worker {
     ) {
         self.restore().await;
         loop {
-            let now = self.clock.now_ms();
+            let now = self.clock.monotonic_ms();
             let due = self
                 .machine
                 .deadline()
@@ -143,7 +145,7 @@ impl Worker {
     async fn handle(&mut self, event: GroupEvent) {
         let mut effects = Vec::new();
         self.machine
-            .handle(self.clock.now_ms(), event, &mut effects);
+            .handle(self.clock.monotonic_ms(), event, &mut effects);
         for effect in effects {
             match effect {
                 GroupEffect::Reply { token, response } => {
@@ -153,7 +155,7 @@ impl Worker {
                     }
                 }
                 GroupEffect::Commit { token, entry } => {
-                    let (group, entry) = shard_entry(entry, wall_ms());
+                    let (group, entry) = shard_entry(entry, self.clock.wall_ms());
                     let shard = self.shards.of_group(&group);
                     let proposed = self.log.propose(shard, entry, Bytes::new()).await;
                     let _ = self.proposed.send((token, proposed));

@@ -10,6 +10,7 @@ mod offsets;
 mod reads;
 mod view;
 
+pub use carry_out::Answer;
 pub use groups::Groups;
 pub use listener::{KafkaConfig, Listener};
 pub use reads::Reader;
@@ -17,7 +18,9 @@ pub use view::View;
 
 use std::sync::Arc;
 
+use crate::clock::Clock;
 use crate::shardlog::ShardLog;
+use crate::tasks::Tasks;
 use crate::topics::Topics;
 
 /// What a connection works with.
@@ -28,4 +31,6 @@ pub struct Service {
     pub reader: Reader,
     pub topics: Topics,
     pub groups: Groups,
+    pub clock: Clock,
+    pub tasks: Tasks,
 }

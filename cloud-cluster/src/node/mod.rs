@@ -9,30 +9,26 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use headwater_kafka::Settings;
 use headwater_kafka::group::GroupConfig;
 use headwater_quic::server::{Server, ServerConfig, ServerError};
 use headwater_quic::{Ca, CaError};
-use headwater_shard::Entry;
 use thiserror::Error;
 use tokio::net::TcpListener;
-use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::task::JoinHandle;
 
 pub use datadir::{DataDir, DataDirError, ca_of, in_use, revoke, revoked_of};
 
 use crate::admin;
-use crate::cold::{ColdError, ColdStore, SealConfig, Sealer};
+use crate::clock::Clock;
+use crate::cold::{ColdError, ColdStore, SealConfig};
 use crate::config::{Config, ConfigError};
-use crate::kafka::{Groups, KafkaConfig, Listener, Reader, Service, View};
-use crate::machine::{Gone, Machine};
-use crate::retention::{self, Retention};
-use crate::shardlog::{
-    LocalLog, LocalLogConfig, ProposeError, RecoverError, Recovery, ShardLog, commit,
-};
-use crate::topics::{TopicCache, TopicError, Topics};
-use crate::uplink::{Cluster, Receiver};
+use crate::core::{Core, CoreConfig, StartError};
+use crate::kafka::{KafkaConfig, Listener, View};
+use crate::retention::Retention;
+use crate::shardlog::{LocalLog, LocalLogConfig, Medium, RecoverError};
+use crate::tasks::Tasks;
+use crate::uplink::Receiver;
 
 /// Why a node does not run, or runs no longer.
 #[derive(Debug, Error)]
@@ -56,9 +52,7 @@ pub enum NodeError {
     #[error(transparent)]
     Uplink(#[from] ServerError),
     #[error("at start: {0}")]
-    Topics(#[from] TopicError),
-    #[error("at start: {0}")]
-    Propose(#[from] ProposeError),
+    Start(#[from] StartError),
     #[error("the node stopped: {0}")]
     Failed(String),
 }
@@ -73,6 +67,7 @@ pub struct Node {
     server: Arc<Server>,
     sealer: JoinHandle<String>,
     tasks: Vec<JoinHandle<()>>,
+    parts: Tasks,
     /// Holds the lock.
     _data: DataDir,
 }
@@ -114,49 +109,17 @@ impl Node {
         // Before the recovery, which may take a while: a port that is taken is said at once.
         let kafka = bind("kafka.listen", config.kafka.listen).await?;
         let admin = bind("admin.listen", config.admin.listen).await?;
-        let mut core = Core::recover(&config, &data).await?;
-        let mut sealer = core.sealer(&config);
-        sealer
-            .sealer
-            .make_room()
-            .await
-            .map_err(|e| NodeError::Failed(e.what))?;
-        core.begin_term().await?;
-        let (deleted, deleted_seen) = tokio::sync::mpsc::unbounded_channel();
-        let shards = core.machine.shards.clone();
-        let topics = Topics::start(core.log.clone(), shards.clone(), deleted);
-        topics.reconcile().await?;
-        let cluster = Cluster {
-            log: core.log.clone(),
-            shards: shards.clone(),
-            topics: topics.clone(),
-            default_partitions: config.topics.partitions,
-        };
-        let receiver = Arc::new(Receiver::start(cluster, config.uplink_advertised()));
-        let server = Arc::new(uplink(&config, &data, receiver.clone())?);
-        let groups = GroupConfig {
-            initial_rebalance_delay_ms: config.kafka.initial_rebalance_delay_ms,
-            ..GroupConfig::default()
-        };
-        let log: Arc<dyn ShardLog> = core.log.clone();
-        let groups = Groups::start(groups, random(), log.clone(), shards.clone(), deleted_seen);
+        let core = open(&config, &data).await?;
         let kafka_at = local(&kafka, config.kafka.listen);
-        let view = Arc::new(core.view(&config, &data, kafka_at));
-        let reader = core.reader();
-        let service = Service {
-            view,
-            log: log.clone(),
-            reader,
-            topics,
-            groups,
-        };
-
-        let state = admin::State::new(&config, &data, &core, &service, &receiver, &server);
+        let view = view(&config, &data, &core, kafka_at);
+        let core = core.start(view).await?;
+        let server = Arc::new(uplink(&config, &data, core.receiver.clone())?);
+        let state = admin::State::new(&config, &data, &core, &server);
         let admin_at = local(&admin, config.admin.listen);
         let uplink_at = server.local_addr().unwrap_or(config.uplink.listen);
         let listener = Listener {
             listener: kafka,
-            service,
+            service: core.service.clone(),
             config: Arc::new(kafka_config(&config)),
         };
         let tasks = vec![
@@ -167,18 +130,10 @@ impl Node {
                 config.data_dir.clone(),
                 config.log.reserve_bytes,
             )),
-            tokio::spawn(retention::run(
-                log,
-                shards,
-                Retention {
-                    ms: config.topics.retention_ms,
-                    bytes: config.topics.retention_bytes,
-                },
-                Duration::from_secs(config.log.retention_check_s),
-            )),
+            tokio::spawn(core.retention()),
         ];
-        let log = core.log.clone();
-        let sealer = tokio::spawn(async move { sealer.run().await });
+        let (log, parts, mut sealing) = (core.log.clone(), core.tasks(), core.sealing);
+        let sealer = tokio::spawn(async move { sealing.run().await });
         tracing::info!(kafka = %kafka_at, uplink = %uplink_at, admin = %admin_at, "ready");
         let (kafka, uplink, admin) = (kafka_at, uplink_at, admin_at);
         Ok(Node {
@@ -189,6 +144,7 @@ impl Node {
             server,
             sealer,
             tasks,
+            parts,
             _data: data,
         })
     }
@@ -211,107 +167,38 @@ impl Node {
         let log = self.log.clone();
         let stopped = tokio::task::spawn_blocking(move || log.stop());
         let _ = tokio::time::timeout(Duration::from_millis(900), stopped).await;
+        self.parts.abort();
         tracing::info!("stopped");
     }
 }
 
-/// What is there once the files are read.
-pub(crate) struct Core {
-    pub log: Arc<LocalLog>,
-    pub machine: Arc<Machine>,
-    pub cold: Arc<ColdStore>,
-    gone: Option<UnboundedReceiver<Gone>>,
-    is_clean: bool,
+/// Reads the data directory and gives the journal its thread.
+async fn open(config: &Config, data: &DataDir) -> Result<Core, NodeError> {
+    let cold = Arc::new(ColdStore::local(&data.segments())?);
+    let core = core_config(config, data);
+    let opened = tokio::task::spawn_blocking(move || {
+        Core::open(core, &Medium::real(), cold, Clock::system())
+    });
+    let (core, writer) = opened
+        .await
+        .map_err(|e| NodeError::Failed(e.to_string()))??;
+    core.log.run_on_thread(writer);
+    Ok(core)
 }
 
-impl Core {
-    async fn recover(config: &Config, data: &DataDir) -> Result<Core, NodeError> {
-        let cold = Arc::new(ColdStore::local(&data.segments())?);
-        let local = LocalLogConfig {
+fn core_config(config: &Config, data: &DataDir) -> CoreConfig {
+    let journal_bytes = config.log.journal_file_bytes * config.log.journal_files_max as u64;
+    CoreConfig {
+        node_id: config.node_id,
+        log: LocalLogConfig {
             journal_dir: data.journal(),
             checkpoint_dir: data.checkpoints(),
             file_bytes: config.log.journal_file_bytes,
             files_max: config.log.journal_files_max,
             data_shards: data.shards,
             hot_bytes: config.log.hot_bytes,
-        };
-        let topics = Arc::new(TopicCache::new(config.node_id));
-        let opened = tokio::task::spawn_blocking(move || LocalLog::open(&local, topics, random()));
-        let Recovery {
-            log,
-            machine,
-            gone,
-            is_clean,
-        } = opened
-            .await
-            .map_err(|e| NodeError::Failed(e.to_string()))??;
-        Ok(Core {
-            log: Arc::new(log),
-            machine,
-            cold,
-            gone: Some(gone),
-            is_clean,
-        })
-    }
-
-    /// C3: the leader of a new term answers once an entry of that term is applied.
-    async fn begin_term(&self) -> Result<(), NodeError> {
-        let mut waiting = Vec::new();
-        for shard in self.machine.shards.ids() {
-            waiting.push(
-                self.log
-                    .propose(shard, Entry::NewTerm, Bytes::new())
-                    .await?,
-            );
-        }
-        for pending in waiting {
-            pending.outcome().await?;
-        }
-        let meta = self.machine.shards.meta();
-        commit(&*self.log, meta, Entry::NewTerm, Bytes::new()).await?;
-        Ok(())
-    }
-
-    fn view(&self, config: &Config, data: &DataDir, at: SocketAddr) -> View {
-        let (host, port) = config.kafka_advertised();
-        let settings = Settings {
-            default_partitions: config.topics.partitions,
-            auto_create_topics: config.topics.auto_create,
-            fetch_bytes_max: config.kafka.fetch_bytes_max,
-            broker_configs: BTreeMap::from([
-                (
-                    "log.retention.ms".into(),
-                    config.topics.retention_ms.to_string(),
-                ),
-                (
-                    "log.retention.bytes".into(),
-                    config.topics.retention_bytes.to_string(),
-                ),
-            ]),
-            ..Settings::default()
-        };
-        View {
-            cluster_id: data.cluster_id.clone(),
-            node_id: config.node_id,
-            host,
-            port: if port == 0 { at.port() } else { port },
-            topics: self.machine.topics.clone(),
-            settings,
-        }
-    }
-
-    fn reader(&self) -> Reader {
-        Reader {
-            shards: self.machine.shards.clone(),
-            hot: self.machine.hot.clone(),
-            cold: self.cold.clone(),
-        }
-    }
-
-    /// Once per start.
-    fn sealer(&mut self, config: &Config) -> SealerTask {
-        let journal_bytes = config.log.journal_file_bytes * config.log.journal_files_max as u64;
-        let seal = SealConfig {
+        },
+        seal: SealConfig {
             hot_bytes: config.log.hot_bytes,
             journal_bytes: journal_bytes / 4,
             room_bytes: journal_bytes / 2,
@@ -319,31 +206,46 @@ impl Core {
             partition_bytes_min: config.log.segment_bytes_min,
             partition_age_ms_max: (config.log.segment_age_s * 1000) as i64,
             segment_bytes: config.log.segment_bytes,
-        };
-        let gone = self.gone.take().expect("one sealer per start");
-        let (machine, log, cold) = (self.machine.clone(), self.log.clone(), self.cold.clone());
-        let sealer = Sealer::new(seal, machine, log, cold, gone);
-        SealerTask {
-            sealer,
-            is_clean: self.is_clean,
-        }
+        },
+        retention: Retention {
+            ms: config.topics.retention_ms,
+            bytes: config.topics.retention_bytes,
+        },
+        retention_check: Duration::from_secs(config.log.retention_check_s),
+        groups: GroupConfig {
+            initial_rebalance_delay_ms: config.kafka.initial_rebalance_delay_ms,
+            ..GroupConfig::default()
+        },
+        default_partitions: config.topics.partitions,
+        uplink_addresses: config.uplink_advertised(),
     }
 }
 
-struct SealerTask {
-    sealer: Sealer,
-    is_clean: bool,
-}
-
-impl SealerTask {
-    async fn run(&mut self) -> String {
-        if !self.is_clean {
-            tracing::warn!("the recovery was not clean: unknown segments are kept");
-        }
-        if let Err(error) = self.sealer.compare(self.is_clean).await {
-            tracing::warn!(%error, "the segments were not compared with the manifest");
-        }
-        self.sealer.run().await
+fn view(config: &Config, data: &DataDir, core: &Core, at: SocketAddr) -> View {
+    let (host, port) = config.kafka_advertised();
+    let settings = Settings {
+        default_partitions: config.topics.partitions,
+        auto_create_topics: config.topics.auto_create,
+        fetch_bytes_max: config.kafka.fetch_bytes_max,
+        broker_configs: BTreeMap::from([
+            (
+                "log.retention.ms".into(),
+                config.topics.retention_ms.to_string(),
+            ),
+            (
+                "log.retention.bytes".into(),
+                config.topics.retention_bytes.to_string(),
+            ),
+        ]),
+        ..Settings::default()
+    };
+    View {
+        cluster_id: data.cluster_id.clone(),
+        node_id: config.node_id,
+        host,
+        port: if port == 0 { at.port() } else { port },
+        topics: core.machine.topics.clone(),
+        settings,
     }
 }
 
@@ -377,8 +279,4 @@ fn kafka_config(config: &Config) -> KafkaConfig {
         in_flight_bytes: config.kafka.in_flight_bytes_max,
         idle: Duration::from_secs(config.kafka.idle_timeout_s),
     }
-}
-
-fn random() -> u64 {
-    getrandom::u64().expect("the system has random numbers")
 }

@@ -1,24 +1,26 @@
 //! The shard log on one journal of this node: for a cluster of one, before Raft.
 //!
-//! One thread owns the journal. It takes what waits in the queue, up to [`GROUP_BYTES`], writes and
+//! One [`Writer`] owns the journal, on a thread of its own or wherever its owner runs it. It takes what waits in the queue, up to [`GROUP_BYTES`], writes and
 //! syncs it as one group, applies it in order and answers. While it syncs, the next group gathers in
 //! the queue; no timer is involved.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::mpsc::Sender;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use bytes::Bytes;
 use headwater_batch::{Offset, TopicPartition};
+use headwater_log::checkpoint::{CheckpointStore, FileStore, SledStore};
 use headwater_log::durable::FRAME_BYTES_MAX;
-use headwater_log::{LogError, Position};
+use headwater_log::{Disk, LogError, Position, RealDisk};
 use headwater_shard::{Entry, encode};
+use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 
 use super::frames::{Carried, PREFIX_BYTES};
+use super::writer::Writer;
 use super::{Pending, ProposeError, Proposed, ShardId, ShardLog};
 use crate::hot::Hot;
 
@@ -47,10 +49,41 @@ pub struct LocalLogConfig {
     pub hot_bytes: u64,
 }
 
-/// A handle; the journal belongs to its thread.
+/// What the journal and the checkpoints lie on.
+#[derive(Clone)]
+pub struct Medium {
+    pub disk: Arc<dyn Disk>,
+    /// Opens the checkpoints in a directory.
+    pub checkpoints: OpenCheckpoints,
+}
+
+/// See [`Medium::checkpoints`].
+pub type OpenCheckpoints =
+    Arc<dyn Fn(&Path) -> Result<Box<dyn CheckpointStore>, LogError> + Send + Sync>;
+
+impl Medium {
+    /// The operating system's files, checkpoints in sled.
+    pub fn real() -> Medium {
+        Medium {
+            disk: Arc::new(RealDisk),
+            checkpoints: Arc::new(|dir| Ok(Box::new(SledStore::open(dir)?))),
+        }
+    }
+
+    /// Everything as files on `disk`, checkpoints included: for a disk that is simulated.
+    pub fn files(disk: Arc<dyn Disk>) -> Medium {
+        let of = disk.clone();
+        Medium {
+            disk,
+            checkpoints: Arc::new(move |dir| Ok(Box::new(FileStore::open(of.clone(), dir)?))),
+        }
+    }
+}
+
+/// A handle; the journal belongs to its [`Writer`].
 #[derive(Debug)]
 pub struct LocalLog {
-    pub(super) commands: Sender<Command>,
+    pub(super) commands: UnboundedSender<Command>,
     pub(super) queue: Arc<Semaphore>,
     pub(super) hot: Arc<Hot>,
     pub(super) hot_bytes: u64,
@@ -72,7 +105,7 @@ pub(super) struct Gauges {
     pub room_bytes: AtomicU64,
 }
 
-/// What the journal's thread is asked.
+/// What the journal's writer is asked.
 #[derive(Debug)]
 pub(super) enum Command {
     Propose(Proposal),
@@ -235,7 +268,16 @@ impl LocalLog {
         }
     }
 
-    /// Ends the thread once everything before has been answered.
+    /// Runs the writer on a thread, until [`LocalLog::stop`] or the journal fails.
+    pub fn run_on_thread(&self, writer: Writer) {
+        let thread = std::thread::Builder::new()
+            .name("journal".into())
+            .spawn(move || writer.run())
+            .expect("the system has room for one thread at start");
+        *self.thread.lock().expect("no holder panics") = Some(thread);
+    }
+
+    /// Ends the writer, and its thread if it has one, once everything before has been answered.
     pub fn stop(&self) {
         let _ = self.commands.send(Command::Stop);
         let thread = self.thread.lock().expect("no holder panics").take();

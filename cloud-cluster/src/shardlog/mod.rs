@@ -22,8 +22,9 @@ use headwater_shard::{Entry, Outcome};
 use thiserror::Error;
 use tokio::sync::oneshot;
 
-pub use local::{LocalLog, LocalLogConfig};
+pub use local::{LocalLog, LocalLogConfig, Medium};
 pub use recover::{RecoverError, Recovery};
+pub use writer::{Asked, Writer};
 
 /// Names a shard of this cluster. The metadata shard comes after the data shards.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -1,21 +1,20 @@
 //! From the files of the last run to shards that stand where they stood.
 
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex, mpsc};
+use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use headwater_batch::{Offset, TopicPartition};
-use headwater_log::checkpoint::SledStore;
 use headwater_log::durable::{CheckpointUse, Frame};
-use headwater_log::{Durable, DurableConfig, LogError, RealDisk};
+use headwater_log::{Durable, DurableConfig, LogError};
 use headwater_shard::{At, Entry, LoadError, Shard, decode};
 use thiserror::Error;
-use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::sync::mpsc::{self, UnboundedReceiver};
 use tokio::sync::{Semaphore, watch};
 
 use super::ShardId;
 use super::frames::{self, FileHeader, KIND_CARRIED, SHARDS_MAX};
-use super::local::{GROUP_BYTES, Gauges, LocalLog, LocalLogConfig, RESERVE_FILES};
+use super::local::{GROUP_BYTES, Gauges, LocalLog, LocalLogConfig, Medium, RESERVE_FILES};
 use super::writer::Writer;
 use crate::hot::Hot;
 use crate::machine::{Gone, Machine};
@@ -53,9 +52,10 @@ pub enum RecoverError {
 }
 
 /// A log that stands where it stood.
-#[derive(Debug)]
 pub struct Recovery {
     pub log: LocalLog,
+    /// Nothing is taken until somebody runs it.
+    pub writer: Writer,
     pub machine: Arc<Machine>,
     /// Segments that left the manifest and may be deleted.
     pub gone: UnboundedReceiver<Gone>,
@@ -64,10 +64,10 @@ pub struct Recovery {
 }
 
 impl LocalLog {
-    /// Recovers and starts the journal's thread. Blocks; call it off the reactor.
-    /// `salt_seed` is random.
+    /// Recovers. Blocks; call it off the reactor. `salt_seed` is random.
     pub fn open(
         config: &LocalLogConfig,
+        medium: &Medium,
         topics: Arc<TopicCache>,
         salt_seed: u64,
     ) -> Result<Recovery, RecoverError> {
@@ -75,10 +75,10 @@ impl LocalLog {
             config.data_shards + 1 < SHARDS_MAX,
             "shard numbers are frame kinds"
         );
-        let (durable, recovered) = open_durable(config, salt_seed)?;
+        let (durable, recovered) = open_durable(config, medium, salt_seed)?;
         let mut shards = vec![Shard::new(); usize::from(config.data_shards) + 1];
         load(&mut shards, &recovered.checkpoint)?;
-        let (gone_sender, gone) = tokio::sync::mpsc::unbounded_channel();
+        let (gone_sender, gone) = mpsc::unbounded_channel();
         let machine = Arc::new(Machine {
             shards: Arc::new(Shards::new(shards)),
             hot: Arc::new(Hot::default()),
@@ -107,9 +107,10 @@ impl LocalLog {
             "recovered"
         );
         check_holes(&machine)?;
-        let log = start(config, durable, &machine);
+        let (log, writer) = start(config, durable, &machine);
         Ok(Recovery {
             log,
+            writer,
             machine,
             gone,
             is_clean,
@@ -119,9 +120,10 @@ impl LocalLog {
 
 fn open_durable(
     config: &LocalLogConfig,
+    medium: &Medium,
     salt_seed: u64,
 ) -> Result<(Durable, headwater_log::Recovered), LogError> {
-    let store = SledStore::open(&config.checkpoint_dir)?;
+    let store = (medium.checkpoints)(&config.checkpoint_dir)?;
     let durable = DurableConfig {
         file_bytes: config.file_bytes,
         files_max: config.files_max,
@@ -130,10 +132,10 @@ fn open_durable(
         compress_above_bytes: usize::MAX,
         ..DurableConfig::new(&config.journal_dir, salt_seed)
     };
-    Durable::open(Arc::new(RealDisk), Box::new(store), durable)
+    Durable::open(medium.disk.clone(), store, durable)
 }
 
-fn start(config: &LocalLogConfig, durable: Durable, machine: &Arc<Machine>) -> LocalLog {
+fn start(config: &LocalLogConfig, durable: Durable, machine: &Arc<Machine>) -> (LocalLog, Writer) {
     let shards = &machine.shards;
     let term = shards
         .ids()
@@ -144,7 +146,7 @@ fn start(config: &LocalLogConfig, durable: Durable, machine: &Arc<Machine>) -> L
     machine
         .topics
         .set_epoch(term as i32, shards.read(shards.meta()).topics());
-    let (commands, queue) = mpsc::channel();
+    let (commands, queue) = mpsc::unbounded_channel();
     let (failed, failed_seen) = watch::channel(None);
     let gauges = Arc::new(Gauges::default());
     let writer = Writer {
@@ -156,11 +158,7 @@ fn start(config: &LocalLogConfig, durable: Durable, machine: &Arc<Machine>) -> L
         failed,
     };
     writer.gauge();
-    let thread = std::thread::Builder::new()
-        .name("journal".into())
-        .spawn(move || writer.run())
-        .expect("the system has room for one thread at start");
-    LocalLog {
+    let log = LocalLog {
         commands,
         queue: Arc::new(Semaphore::new(super::local::QUEUE_BYTES)),
         hot: machine.hot.clone(),
@@ -169,8 +167,9 @@ fn start(config: &LocalLogConfig, durable: Durable, machine: &Arc<Machine>) -> L
         disk_full: Arc::new(AtomicBool::new(false)),
         failed: failed_seen,
         gauges,
-        thread: Mutex::new(Some(thread)),
-    }
+        thread: Mutex::new(None),
+    };
+    (log, writer)
 }
 
 fn load(shards: &mut [Shard], rows: &[(Vec<u8>, Vec<u8>)]) -> Result<(), RecoverError> {

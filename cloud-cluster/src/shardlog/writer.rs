@@ -1,13 +1,13 @@
-//! The journal's thread.
+//! The journal's owner: one [`Writer`], run by a thread or by a task.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::mpsc::Receiver;
 use std::time::Instant;
 
 use headwater_batch::Offset;
 use headwater_log::{Durable, ErrorKind, LogError, Position};
 use headwater_shard::At;
+use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::{oneshot, watch};
 
 use super::frames::{self, Carried, FileHeader, KIND_CARRIED};
@@ -16,14 +16,24 @@ use super::{ProposeError, ShardId};
 use crate::batches::peek;
 use crate::machine::Machine;
 
-pub(super) struct Writer {
-    pub durable: Durable,
-    pub machine: Arc<Machine>,
-    pub commands: Receiver<Command>,
-    pub term: u64,
-    pub gauges: Arc<Gauges>,
-    pub failed: watch::Sender<Option<String>>,
+/// Takes what is asked of the [`LocalLog`](super::LocalLog), one round at a time.
+///
+/// Production gives it to a thread ([`LocalLog::run_on_thread`](super::LocalLog::run_on_thread)). A
+/// simulation runs [`Writer::serve`] as a task, or takes the steps itself: [`Writer::next`], a wait
+/// for as long as its disk is slow, [`Writer::round`]. What comes meanwhile joins the group. Dropped
+/// at any point it does what a power cut does, as far as its disk tells.
+pub struct Writer {
+    pub(super) durable: Durable,
+    pub(super) machine: Arc<Machine>,
+    pub(super) commands: UnboundedReceiver<Command>,
+    pub(super) term: u64,
+    pub(super) gauges: Arc<Gauges>,
+    pub(super) failed: watch::Sender<Option<String>>,
 }
+
+/// Something that the writer was asked.
+#[derive(Debug)]
+pub struct Asked(Command);
 
 /// A staged entry on its way to be applied.
 struct Staged {
@@ -33,23 +43,42 @@ struct Staged {
 }
 
 impl Writer {
-    /// Runs until it is told to stop, every handle is gone, or the journal fails.
+    /// Runs until it is told to stop, every handle is gone, or the journal fails. Blocks.
     pub fn run(mut self) {
-        while let Ok(command) = self.commands.recv() {
-            match self.round(command) {
-                Ok(true) => {}
-                Ok(false) => break,
-                Err(error) => {
-                    tracing::error!(%error, "the journal failed; this node stops");
-                    self.failed.send_replace(Some(error.to_string()));
-                    return;
-                }
+        while let Some(command) = self.commands.blocking_recv() {
+            if !self.round(Asked(command)) {
+                return;
             }
-            self.gauge();
         }
     }
 
-    pub fn gauge(&self) {
+    /// As [`Writer::run`], as a task: disk and apply run inside of a poll.
+    pub async fn serve(mut self) {
+        while let Some(asked) = self.next().await {
+            if !self.round(asked) {
+                return;
+            }
+        }
+    }
+
+    /// Waits for something to do. `None`: every handle is gone.
+    pub async fn next(&mut self) -> Option<Asked> {
+        self.commands.recv().await.map(Asked)
+    }
+
+    /// Handles it and what gathered behind it. False: it was told to stop, or the journal failed,
+    /// which [`LocalLog::failed`](super::LocalLog::failed) tells.
+    pub fn round(&mut self, asked: Asked) -> bool {
+        let goes_on = self.commands_from(asked.0).unwrap_or_else(|error| {
+            tracing::error!(%error, "the journal failed; this node stops");
+            self.failed.send_replace(Some(error.to_string()));
+            false
+        });
+        self.gauge();
+        goes_on
+    }
+
+    pub(super) fn gauge(&self) {
         self.gauges
             .live_bytes
             .store(self.durable.live_bytes(), Ordering::Relaxed);
@@ -58,8 +87,8 @@ impl Writer {
             .store(self.durable.room_bytes(), Ordering::Relaxed);
     }
 
-    /// Handles a command and what gathered behind it. False: stop.
-    fn round(&mut self, command: Command) -> Result<bool, LogError> {
+    /// False: stop.
+    fn commands_from(&mut self, command: Command) -> Result<bool, LogError> {
         let (mut group, mut bytes, mut next) = (Vec::new(), 0, Some(command));
         while let Some(command) = next.take() {
             match command {

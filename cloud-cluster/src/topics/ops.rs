@@ -14,9 +14,10 @@ use thiserror::Error;
 use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
 
-use crate::clock::wall_ms;
+use crate::clock::Clock;
 use crate::shardlog::{ProposeError, ShardLog, commit};
 use crate::shards::Shards;
+use crate::tasks::Tasks;
 
 /// Changes that wait; a caller beyond it waits for its turn.
 const QUEUE: usize = 64;
@@ -69,13 +70,16 @@ impl Topics {
         log: Arc<dyn ShardLog>,
         shards: Arc<Shards>,
         deleted: mpsc::UnboundedSender<TopicName>,
+        clock: Clock,
+        tasks: &Tasks,
     ) -> Topics {
         let (changes, queue) = mpsc::channel(QUEUE);
-        tokio::spawn(
+        tasks.spawn(
             Worker {
                 log,
                 shards,
                 deleted,
+                clock,
             }
             .run(queue),
         );
@@ -139,6 +143,7 @@ struct Worker {
     log: Arc<dyn ShardLog>,
     shards: Arc<Shards>,
     deleted: mpsc::UnboundedSender<TopicName>,
+    clock: Clock,
 }
 
 impl Worker {
@@ -171,13 +176,13 @@ impl Worker {
         partitions: u32,
         configs: BTreeMap<String, String>,
     ) -> Result<Uuid, TopicError> {
-        let (id, config) = (Uuid::new_v4(), configs.into_iter().collect());
+        let (id, config) = (self.clock.uuid(), configs.into_iter().collect());
         let entry = Entry::CreateTopic {
             name: name.clone(),
             id: id.as_u128(),
             partitions,
             config,
-            at_ms: wall_ms(),
+            at_ms: self.clock.wall_ms(),
         };
         self.meta(entry).await?;
         self.open(&name, id.as_u128(), 0..partitions).await?;

@@ -29,9 +29,17 @@ fn cluster(default_partitions: u32) -> Cluster {
     let log = Arc::new(AtOnce(shards.clone()));
     let (deleted, _) = mpsc::unbounded_channel();
     Cluster {
-        topics: Topics::start(log.clone(), shards.clone(), deleted),
+        topics: Topics::start(
+            log.clone(),
+            shards.clone(),
+            deleted,
+            Clock::system(),
+            // Ends with the test's process.
+            Box::leak(Box::default()),
+        ),
         log,
         shards,
+        clock: Clock::system(),
         default_partitions,
     }
 }

@@ -34,6 +34,19 @@ pub struct Reply {
 type Answer = (Ticket, Option<StreamOutcome>);
 
 impl Reply {
+    /// Answers `ticket` into `answers`; `None` there means retry. For those who run the machine
+    /// without this crate's connections.
+    pub fn new(
+        ticket: Ticket,
+        answers: mpsc::UnboundedSender<(Ticket, Option<StreamOutcome>)>,
+    ) -> Reply {
+        Reply {
+            ticket,
+            answers,
+            answered: false,
+        }
+    }
+
     /// The entry is committed and applied, with this outcome.
     pub fn committed(mut self, outcome: StreamOutcome) {
         self.send(Some(outcome));
@@ -174,15 +187,7 @@ impl Session {
                 CloudEffect::Send { bytes, .. } => out.push(bytes),
                 CloudEffect::Commit { ticket, key, entry } => {
                     let answers = self.answers_in.clone();
-                    self.sink.commit(
-                        key,
-                        entry,
-                        Reply {
-                            ticket,
-                            answers,
-                            answered: false,
-                        },
-                    );
+                    self.sink.commit(key, entry, Reply::new(ticket, answers));
                 }
                 CloudEffect::Alarm { key, kind } => {
                     tracing::warn!(stream = %key, ?kind, "uplink alarm");
