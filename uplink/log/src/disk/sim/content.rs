@@ -11,7 +11,7 @@ pub(super) const SECTOR: usize = 512;
 /// How many overwritten versions of an unsynced sector may still turn up.
 const VERSIONS_MAX: usize = 3;
 
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct Content {
     pub live: Vec<u8>,
     pub durable: Vec<u8>,

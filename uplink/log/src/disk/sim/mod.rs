@@ -83,22 +83,7 @@ struct State {
 impl SimDisk {
     pub fn new(seed: u64) -> SimDisk {
         SimDisk {
-            state: Arc::new(Mutex::new(State {
-                names: Names::default(),
-                files: BTreeMap::new(),
-                next_ino: 1,
-                life: 0,
-                down: None,
-                operations: 0,
-                sync_points: 0,
-                crash_at: None,
-                crash_at_sync: None,
-                fail_sync: None,
-                fail_write: None,
-                capacity: u64::MAX,
-                rng: Rng(seed),
-                counters: SimCounters::default(),
-            })),
+            state: Arc::new(Mutex::new(State::new(seed))),
         }
     }
 
@@ -140,6 +125,21 @@ impl SimDisk {
         state.fail_write = None;
         let State { names, files, .. } = &mut *state;
         files.retain(|ino, _| names.reaches(*ino));
+    }
+
+    /// Another disk with the same content, both images of it: a card that was copied. Its faults
+    /// and its chance are its own.
+    pub fn copy(&self, seed: u64) -> SimDisk {
+        let copy = SimDisk::new(seed);
+        let state = self.state();
+        *copy.state() = State {
+            names: state.names.clone(),
+            files: state.files.clone(),
+            next_ino: state.next_ino,
+            capacity: state.capacity,
+            ..State::new(seed)
+        };
+        copy
     }
 
     /// Changing operations so far: writes, syncs, lengths, names.
@@ -192,6 +192,25 @@ impl SimDisk {
 }
 
 impl State {
+    fn new(seed: u64) -> State {
+        State {
+            names: Names::default(),
+            files: BTreeMap::new(),
+            next_ino: 1,
+            life: 0,
+            down: None,
+            operations: 0,
+            sync_points: 0,
+            crash_at: None,
+            crash_at_sync: None,
+            fail_sync: None,
+            fail_write: None,
+            capacity: u64::MAX,
+            rng: Rng(seed),
+            counters: SimCounters::default(),
+        }
+    }
+
     fn crash(&mut self, how: Crash) {
         if self.down.is_some() {
             return;

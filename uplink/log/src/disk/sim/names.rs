@@ -14,13 +14,14 @@ pub(super) enum Node {
 
 type Map = BTreeMap<PathBuf, Node>;
 
+#[derive(Clone)]
 enum Change {
     Link(PathBuf, Node),
     Unlink(PathBuf),
     Rename(PathBuf, PathBuf, Node),
 }
 
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct Names {
     pub live: Map,
     durable: Map,
