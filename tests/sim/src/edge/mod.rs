@@ -11,16 +11,34 @@
 //!   goes down inside a call is found by the world with `SimDisk::is_down` after the call; the edge
 //!   must not panic then, whatever its disk answers.
 
+mod clients;
+mod facts;
+mod process;
+mod tap;
+mod time;
+mod uplink;
+
+#[cfg(test)]
+mod tests;
+
 use std::path::PathBuf;
 
 use bytes::Bytes;
-use headwater_batch::{Offset, TopicPartition};
-use headwater_log::SimDisk;
+use edge_node::config::Route;
+use edge_node::routes::Routes;
+use headwater_batch::{Level, Offset, TopicPartition};
 use headwater_log::durable::Rules;
-use headwater_log::store::Full;
-use headwater_proto::{AlarmKind, Channel, EdgeName, Incarnation};
+use headwater_log::store::{Full, StoreConfig};
+use headwater_proto::{AlarmKind, Channel, EdgeConfig, EdgeName, Incarnation};
 
-use crate::now::{Ms, Now};
+pub use process::SimEdge;
+
+use crate::rng::Rng;
+
+/// Part of the budget that new records cannot use.
+const RESERVE_BYTES: u64 = 64 << 10;
+/// Records that are not in a segment yet.
+const MEMORY_BYTES: usize = 64 << 10;
 
 /// What a start needs. Everything but `seed` may stay the same over the lives of a device.
 #[derive(Debug, Clone)]
@@ -113,78 +131,56 @@ pub struct PartitionView {
     pub acked: Offset,
 }
 
-/// See the module's docs.
-pub struct SimEdge {}
-
-impl SimEdge {
-    /// Opens the data directory and starts. Recovery runs inside.
-    pub fn start(setup: Setup, disk: SimDisk, now: Now) -> Result<SimEdge, StartError> {
-        let _ = (setup, disk, now);
-        Err(StartError::Refused("not built yet".into()))
+impl Setup {
+    fn core(&self, rng: &mut Rng) -> Result<edge_node::core::Setup, String> {
+        let settings = &self.settings;
+        let route = |(filter, topic, partitions): &(String, String, u32)| Route {
+            filter: filter.clone(),
+            topic: topic.clone(),
+            partitions: *partitions,
+            ..Route::default()
+        };
+        let routes: Vec<Route> = settings.routes.iter().map(route).collect();
+        let routes = Routes::new(&routes, self.name.as_str()).map_err(|e| e.to_string())?;
+        let broker = headwater_mqtt::Config {
+            hash_seed: rng.u64(),
+            assigned_id_seed: rng.u64(),
+            ..headwater_mqtt::Config::default()
+        };
+        Ok(edge_node::core::Setup {
+            store: StoreConfig {
+                journal_file_bytes: settings.journal_file_bytes,
+                budget_bytes: settings.budget_bytes,
+                reserve_bytes: RESERVE_BYTES,
+                batch_bytes: settings.batch_bytes,
+                linger_ms: settings.linger_ms,
+                hold_ms: settings.linger_ms * 4,
+                level: match settings.zstd_level {
+                    0 => Level::None,
+                    level => Level::Zstd(level),
+                },
+                segment_bytes: settings.segment_bytes,
+                retention_ms: settings.retention_ms,
+                retention_bytes: settings.retention_bytes,
+                full: settings.full,
+                memory_bytes: settings.batch_bytes.max(MEMORY_BYTES),
+                rules: self.rules,
+                ..StoreConfig::new(&self.dir)
+            },
+            routes,
+            broker,
+            boot: rng.u64(),
+            incarnation_if_new: rng.u128(),
+        })
     }
 
-    /// A client's connection was accepted.
-    pub fn mqtt_open(&mut self, now: Now, conn: MqttConn) {
-        let _ = (now, conn);
-    }
-
-    pub fn mqtt_bytes(&mut self, now: Now, conn: MqttConn, bytes: Bytes) {
-        let _ = (now, conn, bytes);
-    }
-
-    /// The socket took so many bytes.
-    pub fn mqtt_written(&mut self, now: Now, conn: MqttConn, bytes: usize) {
-        let _ = (now, conn, bytes);
-    }
-
-    /// The client or the network ended it.
-    pub fn mqtt_closed(&mut self, now: Now, conn: MqttConn) {
-        let _ = (now, conn);
-    }
-
-    /// The connection asked for by `Output::Dial` stands.
-    pub fn link_up(&mut self, now: Now) {
-        let _ = now;
-    }
-
-    pub fn link_bytes(&mut self, now: Now, channel: Channel, bytes: Bytes) {
-        let _ = (now, channel, bytes);
-    }
-
-    /// The connection is gone, or the dial failed.
-    pub fn link_down(&mut self, now: Now) {
-        let _ = now;
-    }
-
-    /// Runs announced work. Unknown ids (of a session that is gone) are nothing.
-    pub fn work(&mut self, now: Now, id: u64) {
-        let _ = (now, id);
-    }
-
-    /// Asks for an orderly stop; the process is done when `is_stopped`.
-    pub fn stop(&mut self, now: Now) {
-        let _ = now;
-    }
-
-    pub fn is_stopped(&self) -> bool {
-        false
-    }
-
-    /// The earliest time at which something is due.
-    pub fn deadline(&self) -> Option<Ms> {
-        None
-    }
-
-    /// Does what is due.
-    pub fn timer(&mut self, now: Now) {
-        let _ = now;
-    }
-
-    pub fn output(&mut self) -> Option<Output> {
-        None
-    }
-
-    pub fn partitions(&self) -> Vec<PartitionView> {
-        Vec::new()
+    fn edge_config(&self) -> EdgeConfig {
+        let settings = &self.settings;
+        let mut config = EdgeConfig::new(self.name.clone());
+        config.window_bytes = settings.window_bytes;
+        config.stream_window_bytes = settings.window_bytes / 2 + 1;
+        config.read_bytes = settings.read_bytes;
+        config.level = settings.zstd_level;
+        config
     }
 }
