@@ -1,6 +1,7 @@
 //! Edges known by name, and where their partitions are pinned. Lives in the metadata shard.
 
 use headwater_batch::TopicPartition;
+use headwater_proto::keep_pin;
 use serde::{Deserialize, Serialize};
 
 use crate::key::Key;
@@ -54,8 +55,10 @@ impl Shard {
     /// The first pin stays: a later, different wish gets the old answer.
     pub(crate) fn pin(&mut self, edge: &str, source: &TopicPartition, partition: u32) -> Outcome {
         let place = (edge.to_owned(), source.clone());
-        if let Some(pin) = self.pins.get(&place) {
-            return Outcome::Pinned(pin.partition);
+        let pinned = self.pins.get(&place).map(|pin| pin.partition);
+        let partition = keep_pin(pinned, partition);
+        if pinned == Some(partition) {
+            return Outcome::Pinned(partition);
         }
         self.pins.insert(place, Pin { partition });
         self.touch(Key::Pin(edge.to_owned(), source.clone()));

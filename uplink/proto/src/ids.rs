@@ -214,6 +214,8 @@ pub enum AlarmKind {
         to: Offset,
         code: RejectCode,
     },
+    /// More partitions than one connection carries: this one is not sent.
+    TooManyStreams { bound: u32 },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

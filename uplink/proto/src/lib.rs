@@ -36,5 +36,5 @@ pub use digest::{Digest, digest_of_record};
 pub use edge::{EdgeConfig, EdgeEffect, EdgeSession, StreamInfo};
 pub use frame::{Decoder, FrameError};
 pub use ids::*;
-pub use mapping::map_partition;
+pub use mapping::{keep_pin, map_partition};
 pub use stream::{EdgeStreams, StreamEntry, StreamOutcome, StreamState};

@@ -1,6 +1,7 @@
 //! U6: which cloud partition an edge partition lands in.
 
 use crate::EdgeName;
+use crate::rules::{self, Rule};
 
 /// Maps one edge partition to one cloud partition. The caller pins the answer per (edge, edge
 /// partition) at first use, so that a later change of a count moves nothing.
@@ -19,7 +20,8 @@ pub fn map_partition(
     cloud_count: u32,
 ) -> u32 {
     assert!(cloud_count > 0, "a cloud topic has at least one partition");
-    if edge_count == cloud_count && edge_count > 1 && edge_partition < cloud_count {
+    let equal = edge_count == cloud_count && edge_count > 1 && edge_partition < cloud_count;
+    if equal && rules::on(Rule::EqualCounts) {
         return edge_partition;
     }
     let mut key = Vec::with_capacity(edge.as_str().len() + 5);
@@ -27,6 +29,12 @@ pub fn map_partition(
     key.push(0);
     key.extend_from_slice(&edge_partition.to_be_bytes());
     (headwater_batch::murmur2(&key) & 0x7fff_ffff) % cloud_count
+}
+
+/// What an edge partition stays pinned to when `wished` comes: the first wish. Two sessions may wish
+/// at once, and by other counts.
+pub fn keep_pin(pinned: Option<u32>, wished: u32) -> u32 {
+    pinned.filter(|_| rules::on(Rule::Pinned)).unwrap_or(wished)
 }
 
 #[cfg(test)]

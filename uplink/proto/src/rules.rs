@@ -18,12 +18,20 @@ pub enum Rule {
     PerIncarnation,
     /// U2: at most 16 incarnations.
     IncarnationBound,
+    /// U2: a retired incarnation never comes back.
+    RetiredStays,
+    /// U2: what a retired incarnation stored still counts as stored.
+    RetiredCompared,
+    /// U2: a stream refused for want of a place asks again.
+    RefusedAsksAgain,
     /// U3: a later session fences the earlier.
     Fencing,
     /// U3: discard until RESUME.
     DiscardUntilResume,
-    /// U3: RESYNC after 10 s without ACK.
+    /// U3: RESYNC after 10 s without ACK. Takes `Silent` out, too, which would hide it.
     Resync,
+    /// U3: an edge that hears nothing for 30 s closes.
+    Silent,
     /// U4: a GAP is clipped to `next`.
     GapClip,
     /// U4: a GAP above `next` is out of order.
@@ -32,6 +40,10 @@ pub enum Rule {
     NoGapBelowAcked,
     /// U5: a batch refused for good becomes a GAP.
     DeadLetter,
+    /// U6: the first pin stays.
+    Pinned,
+    /// U6: equal partition counts above one keep the number.
+    EqualCounts,
     /// The dedup table: a batch below `next` is a duplicate.
     Dedup,
     /// ACK after commit, not before.

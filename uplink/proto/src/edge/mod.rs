@@ -9,6 +9,8 @@ mod effect;
 mod receive;
 mod send;
 mod stream;
+#[cfg(test)]
+mod tests;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -19,7 +21,7 @@ use headwater_batch::{Level, Offset, Slicer, TopicPartition};
 pub use effect::{CloseReason, EdgeEffect, LogGap, StreamInfo};
 use stream::{Phase, Stream};
 
-use crate::bounds::{self, LANES_MAX, SILENT_MS};
+use crate::bounds::{self, LANES_MAX, SILENT_MS, STREAMS_MAX};
 use crate::frame::{Decoder, Encoder, ToCloud};
 use crate::rng::Rng;
 use crate::rules::{self, Rule};
@@ -121,6 +123,12 @@ impl EdgeSession {
         if self.closed || self.by_tp.contains_key(&info.tp) {
             return;
         }
+        if self.streams.len() >= STREAMS_MAX {
+            // The cloud would close the connection, and none would be sent.
+            let (tp, bound) = (info.tp, STREAMS_MAX as u32);
+            let kind = AlarmKind::TooManyStreams { bound };
+            return self.effects.push_back(EdgeEffect::Alarm { tp, kind });
+        }
         let slot = self.streams.len();
         let lane = (slot % LANES_MAX) as u64;
         self.by_tp.insert(info.tp.clone(), slot);
@@ -221,8 +229,10 @@ impl EdgeSession {
     /// For the status page: the stream sends nothing until the next connection or the operator, for
     /// the reason that an alarm gave.
     pub fn is_halted(&self, tp: &TopicPartition) -> bool {
-        self.slot(tp)
-            .is_some_and(|slot| self.streams[slot].phase == Phase::Halted)
+        self.slot(tp).is_some_and(|slot| {
+            let stream = &self.streams[slot];
+            stream.phase == Phase::Halted || stream.refused
+        })
     }
 
     fn slot(&self, tp: &TopicPartition) -> Option<Slot> {
@@ -234,7 +244,10 @@ impl EdgeSession {
     }
 
     fn silent_at(&self) -> Option<Ms> {
-        let waits = !self.awaiting.is_empty() && !self.closed && rules::on(Rule::Resync);
+        let waits = !self.awaiting.is_empty()
+            && !self.closed
+            && rules::on(Rule::Silent)
+            && rules::on(Rule::Resync);
         waits.then(|| self.last_heard.max(self.awaiting_since) + SILENT_MS)
     }
 
@@ -256,12 +269,13 @@ impl EdgeSession {
         let (lane, pause) = (self.streams[slot].lane, self.streams[slot].pause);
         self.drop_in_flight(slot);
         self.unschedule(slot);
-        let read = self.streams[slot].read;
+        let (read, refused) = (self.streams[slot].read, self.streams[slot].refused);
         let id = self.streams[slot].id;
         let mut fresh = Stream::new(info, id, lane, self.config.stream_window_bytes);
         // A read that is still out is answered once, and then found to be of no use.
         fresh.read = read;
         fresh.pause = pause;
+        fresh.refused = refused;
         self.streams[slot] = fresh;
         self.announce(now, slot);
         self.settle(now, slot);

@@ -8,8 +8,8 @@ use crate::frame::{ToCloud, ToEdge};
 use crate::rules::{self, Rule};
 use crate::stream::Opened;
 use crate::{
-    AlarmKind, Attempt, Channel, Incarnation, LastRecord, Ms, Parent, QuarantineReason, RejectCode,
-    StreamId,
+    AlarmKind, Attempt, Channel, Incarnation, LastRecord, Ms, Parent, QuarantineReason,
+    RefuseReason, RejectCode, StreamId,
 };
 
 impl EdgeSession {
@@ -64,9 +64,7 @@ impl EdgeSession {
                 });
             }
             ToEdge::Refused { stream, reason } => {
-                self.on_stream(now, stream, |s, slot| {
-                    s.halt(slot, AlarmKind::Refused(reason))
-                });
+                self.on_stream(now, stream, |s, slot| s.refused(now, slot, reason));
             }
             ToEdge::Fenced { stream } => self.on_stream(now, stream, |s, slot| {
                 s.alarm(slot, AlarmKind::Fenced);
@@ -130,6 +128,7 @@ impl EdgeSession {
             return self.protocol(format!("WELCOME at {}, below the origin", opened.next));
         }
         stream.progressed(now);
+        stream.refused = false;
         if let Some(alarm) = opened.alarm {
             self.alarm(slot, alarm);
         }
@@ -179,6 +178,19 @@ impl EdgeSession {
         self.streams[slot].phase = Phase::Halted;
         self.streams[slot].wait_until = None;
         self.alarm(slot, kind);
+    }
+
+    /// Room is made by an operator, some time: the stream asks again and again, but says so once.
+    fn refused(&mut self, now: Ms, slot: Slot, reason: RefuseReason) {
+        let asks = reason == RefuseReason::TooManyIncarnations && rules::on(Rule::RefusedAsksAgain);
+        if !asks {
+            return self.halt(slot, AlarmKind::Refused(reason));
+        }
+        let first = !std::mem::replace(&mut self.streams[slot].refused, true);
+        self.announce_later(now, slot);
+        if first {
+            self.alarm(slot, AlarmKind::Refused(reason));
+        }
     }
 
     fn ack(&mut self, now: Ms, slot: Slot, next: Offset) {

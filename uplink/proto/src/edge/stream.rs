@@ -69,6 +69,8 @@ pub(super) struct Stream {
     pub(super) went_back: bool,
     /// The operator gave up what the cloud acknowledged and lost.
     pub(super) given_up: bool,
+    /// The cloud has no place for it; asks again now and then.
+    pub(super) refused: bool,
     /// The log could not be read at the cursor: said once.
     pub(super) unreadable: bool,
     pub(super) timer: Option<Ms>,
@@ -97,6 +99,7 @@ impl Stream {
             pause: PAUSE_MS_MIN,
             went_back: false,
             given_up: false,
+            refused: false,
             unreadable: false,
             timer: None,
             turn: None,
@@ -115,7 +118,7 @@ impl Stream {
             start: info.start,
             end: info.end,
             acked: info.acked,
-            spans: bounded_spans(&info.spans),
+            spans: bounded_spans(&info.spans, info.origin),
         }
     }
 
@@ -208,13 +211,20 @@ impl Stream {
     }
 }
 
-/// The first and the last half of a history that is too long. A common boot lies near one of them:
-/// at the last position verified, or among the newest that the cloud saw.
-fn bounded_spans(spans: &[BootSpan]) -> Vec<BootSpan> {
+/// Of a history that is too long, the first and the last half. A common boot lies near one of them: at
+/// the last position verified, or among the newest that the cloud saw. What holds no record, or none of
+/// this incarnation, comes first to go: the cloud has never heard of it, and a gateway that restarts
+/// for ever fills a history with it.
+fn bounded_spans(spans: &[BootSpan], origin: Offset) -> Vec<BootSpan> {
     if spans.len() <= SPANS_MAX {
         return spans.to_vec();
     }
-    let half = SPANS_MAX / 2;
-    let tail = &spans[spans.len() - half..];
-    [&spans[..half], tail].concat()
+    let (now, earlier) = spans.split_last().expect("longer than the bound");
+    let held = |s: &&BootSpan| s.start < s.end && s.end > origin;
+    let mut kept: Vec<BootSpan> = earlier.iter().filter(held).copied().collect();
+    kept.push(*now);
+    if kept.len() > SPANS_MAX {
+        kept.drain(SPANS_MAX / 2..kept.len() - SPANS_MAX / 2);
+    }
+    kept
 }

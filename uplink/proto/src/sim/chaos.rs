@@ -1,7 +1,8 @@
 //! What goes wrong, and the sensors that go on publishing.
 
+use headwater_batch::TopicPartition;
+
 use super::event::Event;
-use super::log::Log;
 use super::world::{World, tp};
 use crate::GapReason;
 
@@ -17,7 +18,9 @@ impl World {
         };
         self.at(self.now + 1 + pause, Event::Chaos);
         let device = self.rng.below(self.devices.len() as u64) as usize;
+        let rush = self.plan.crowd && self.rng.below(3) == 0;
         match self.rng.below(100) {
+            _ if rush => self.cards(device),
             0..40 => self.publish(device),
             40..52 => self.cut_link(device),
             52..57 => self.stall(),
@@ -27,8 +30,10 @@ impl World {
             72..78 => self.drop_oldest(device),
             78..81 => self.rot(device),
             81..84 => self.new_partition(device),
-            84..92 => self.cards(device),
-            92..96 => self.running_image(),
+            84..90 => self.cards(device),
+            90..93 => self.recount(device),
+            93..95 => self.black_hole(device),
+            95..97 => self.running_image(),
             _ => self.cloud_backup(),
         }
     }
@@ -82,6 +87,16 @@ impl World {
         }
         self.lose_in_flight(conn);
         self.cut(conn, edge_in, cloud_in);
+    }
+
+    /// Nothing arrives any more, and nobody is told: only the edge's own patience ends it.
+    fn black_hole(&mut self, device: usize) {
+        let Some((conn, _)) = &self.devices[device].session else {
+            return;
+        };
+        let conn = *conn;
+        self.conns[conn].cut = true;
+        self.note("black hole", || format!("connection {conn}"));
     }
 
     /// Bytes under way are lost, from some point on in each direction.
@@ -153,15 +168,28 @@ impl World {
     }
 
     fn drop_oldest(&mut self, device: usize) {
+        let partition = self.rng.below(self.devices[device].logs.len() as u64) as usize;
+        let log = &self.devices[device].logs[partition];
+        let span = (log.sealed() - log.start).max(1) as u64;
+        let (to, tp) = (log.start, log.tp.clone());
+        let to = to + 1 + self.rng.below(span) as i64;
+        self.drop_to(device, &tp, to);
+    }
+
+    pub(super) fn drop_beyond(&mut self, device: usize, tp: &TopicPartition, beyond: i64) {
+        let log = self.devices[device].log(tp);
+        let border = log.and_then(|l| l.borders.iter().copied().find(|b| *b > beyond));
+        if let Some(to) = border {
+            self.drop_to(device, tp, to);
+        }
+    }
+
+    fn drop_to(&mut self, device: usize, tp: &TopicPartition, to: i64) {
         if self.plan.running_image {
             return;
         }
-        let partition = self.rng.below(self.devices[device].logs.len() as u64) as usize;
-        let log = &mut self.devices[device].logs[partition];
-        let span = (log.sealed() - log.start).max(1) as u64;
-        let to = log.start + 1 + self.rng.below(span) as i64;
+        let log = self.devices[device].log(tp).expect("logs stay");
         let acked = log.acked_durable.max(log.acked);
-        let tp = log.tp.clone();
         if let Some((old, start)) = log.delete_to(to) {
             let from = acked.max(old);
             if from < start {
@@ -170,7 +198,7 @@ impl World {
                     format!("device {device} [{from}, {start})")
                 });
             }
-            self.log_changed(device, &tp);
+            self.log_changed(device, tp);
         }
     }
 
@@ -212,93 +240,14 @@ impl World {
             session.add_stream(now, log.info());
         }
         d.logs.push(log);
+        let count = d.logs.len() as u32;
+        d.logs
+            .iter_mut()
+            .for_each(|l| l.partitions = l.partitions.max(count));
         self.note("new partition", || {
             format!("device {device} partition {partition}")
         });
         self.drain_edge(device);
-    }
-
-    fn durable_image(&self, device: usize) -> Vec<Log> {
-        let mut logs = self.devices[device].logs.clone();
-        logs.iter_mut().for_each(|l| l.power_cut(64));
-        logs
-    }
-
-    /// Images, clones and swapped cards.
-    fn cards(&mut self, device: usize) {
-        if self.plan.running_image || self.devices[device].stored {
-            return;
-        }
-        match self.rng.below(6) {
-            0 | 1 => {
-                self.image = Some(self.durable_image(device));
-                self.note("image taken", || format!("device {device}"));
-            }
-            2 | 3 => {
-                let Some(image) = self.image.clone() else {
-                    return;
-                };
-                self.power_off(device);
-                self.devices[device].logs = image;
-                self.note("image restored", || format!("device {device}"));
-                self.start(device);
-            }
-            4 if self.devices.len() < 4 => {
-                let logs = self.durable_image(device);
-                self.power_off(device);
-                let twin = self.add_device(logs.clone());
-                self.devices[device].logs = logs;
-                self.note("card cloned", || format!("device {device} and {twin}"));
-                self.start(device);
-                self.start(twin);
-            }
-            5 if self.devices.len() < 4 => self.swap_cards(device),
-            _ => {}
-        }
-    }
-
-    /// Another card, empty, goes in; the old one may come back.
-    fn swap_cards(&mut self, device: usize) {
-        if let Some(drawer) = self.devices.iter().position(|d| d.stored) {
-            self.power_off(device);
-            self.devices[device].stored = true;
-            self.devices[drawer].stored = false;
-            self.note("old card returns", || {
-                format!("device {drawer} for {device}")
-            });
-            return self.start(drawer);
-        }
-        let log = self.fresh_log(0);
-        let fresh = self.add_device(vec![log]);
-        self.power_off(device);
-        self.devices[device].stored = true;
-        self.note("log wiped", || format!("device {fresh} for {device}"));
-        self.start(fresh);
-    }
-
-    fn running_image(&mut self) {
-        if !self.plan.running_image || self.devices.len() > 1 {
-            return;
-        }
-        let Some(image) = self.image.take() else {
-            if !self.devices[0].resumed {
-                let mut logs = self.devices[0].logs.clone();
-                logs.iter_mut()
-                    .for_each(|l| l.hist.truncate(l.durable as usize));
-                self.image = Some(logs);
-                self.devices[0].resumed = true;
-                self.note("running image taken", String::new);
-            }
-            return;
-        };
-        if let Some((conn, _)) = self.devices[0].session.take() {
-            self.at(self.now + 1, Event::CloudSees { conn });
-        }
-        let d = &mut self.devices[0];
-        d.run += 1;
-        d.logs = image;
-        d.backoff.failed(self.now);
-        self.note("running image resumed", String::new);
     }
 
     fn cloud_backup(&mut self) {
@@ -336,11 +285,8 @@ impl World {
         self.calm = true;
         self.stalled_until = self.now;
         self.steps = self.plan.steps;
+        self.empty_drawer();
         for device in 0..self.devices.len() {
-            if self.devices[device].stored {
-                self.devices[device].stored = false;
-                self.start(device);
-            }
             for partition in 0..self.devices[device].logs.len() {
                 let tp = tp(partition as u32);
                 if let Some(log) = self.devices[device].log(&tp) {

@@ -8,7 +8,9 @@ use super::link::ConnId;
 use super::sink::ids_of;
 use super::world::World;
 use crate::cloud::Ticket;
-use crate::{CloudEffect, CloudSession, StreamEntry, StreamKey, StreamOutcome};
+use crate::{
+    CloudEffect, CloudSession, GapReason, RefuseReason, StreamEntry, StreamKey, StreamOutcome,
+};
 
 impl World {
     pub(super) fn drain_cloud(&mut self, conn: ConnId) {
@@ -18,6 +20,7 @@ impl World {
             };
             match effect {
                 CloudEffect::Send { bytes, .. } if !self.conns[conn].cut => {
+                    self.conns[conn].watch.down(bytes.clone());
                     let at = self.now + self.rng.below(self.conns[conn].delay_max);
                     let at = self.conns[conn].arrival_down(at);
                     self.at(at, Event::Down { conn, bytes });
@@ -42,6 +45,8 @@ impl World {
     fn propose(&mut self, conn: ConnId, ticket: Ticket, key: StreamKey, entry: StreamEntry) {
         let now = self.now;
         let stalled = now < self.stalled_until;
+        let wish = self.sink.wish(&key, &entry);
+        self.check_proposed(conn, &key, &entry, wish);
         if !stalled {
             let never = |batch: &Bytes| ids_of(batch).iter().any(|id| id % 67 == 13);
             if entry.batch().is_some_and(never) {
@@ -57,6 +62,7 @@ impl World {
                     ticket,
                     key,
                     entry,
+                    wish,
                     answer: true,
                 },
             );
@@ -65,6 +71,13 @@ impl World {
         self.note("stalled commit", || {
             format!("answered {answered}, applied {applied}")
         });
+        if answered && applied && self.rng.below(3) == 0 {
+            if let StreamEntry::Data(data) = &entry {
+                let (device, tp) = (self.conns[conn].device, key.tp.clone());
+                let beyond = data.next.0;
+                self.at(now + 200, Event::Drop { device, tp, beyond });
+            }
+        }
         if answered {
             let at = now + 50 + self.rng.below(250);
             self.at(at, Event::Retry { conn, ticket });
@@ -78,6 +91,7 @@ impl World {
                     ticket,
                     key,
                     entry,
+                    wish,
                     answer: false,
                 },
             );
@@ -89,19 +103,26 @@ impl World {
         conn: ConnId,
         key: &StreamKey,
         entry: &StreamEntry,
+        wish: Option<u32>,
     ) -> StreamOutcome {
-        let outcome = self.sink.apply(key, entry);
+        let outcome = self.sink.apply(key, entry, wish);
         let name = match &outcome {
             StreamOutcome::Opened(_) => "opened",
             StreamOutcome::Append { .. } => "append",
             StreamOutcome::Duplicate { .. } => "duplicate",
             StreamOutcome::OutOfOrder { .. } => "out of order",
-            StreamOutcome::Ledger { .. } => "ledger",
+            StreamOutcome::Ledger { gap, .. } => match gap.reason {
+                GapReason::Budget => "ledger: budget",
+                GapReason::Corrupt => "ledger: corrupt",
+                GapReason::Rejected(_) => "ledger: rejected",
+                GapReason::GivenUp => "ledger: given up",
+            },
             StreamOutcome::Position { .. } => "position",
             StreamOutcome::Fenced { .. } => "fenced",
             StreamOutcome::Diverged { .. } => "diverged",
             StreamOutcome::Quarantine(_) => "quarantined",
-            StreamOutcome::Refused(_) => "refused",
+            StreamOutcome::Refused(RefuseReason::TooManyIncarnations) => "refused: full",
+            StreamOutcome::Refused(_) => "refused: retired",
             StreamOutcome::Retired => "retired",
             StreamOutcome::Rejected(_) => "malformed",
         };
@@ -112,7 +133,17 @@ impl World {
             };
             format!("connection {conn} {key}: {entry} -> {outcome:?}")
         });
+        if let (StreamOutcome::Ledger { gap, .. }, StreamEntry::Gap(asked)) = (&outcome, entry) {
+            if gap.from > asked.from {
+                self.note("clipped", String::new);
+            }
+        }
+        if outcome == StreamOutcome::Refused(RefuseReason::TooManyIncarnations) {
+            self.call_operator(&key.tp);
+        }
         self.check_applied(conn, key, entry, &outcome);
+        self.check_incarnations(key, &outcome);
+        self.check_place(key);
         outcome
     }
 

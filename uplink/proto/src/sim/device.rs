@@ -1,12 +1,12 @@
 //! An edge: a card with logs, and perhaps a running process with a session.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use headwater_batch::TopicPartition;
 
 use super::link::ConnId;
 use super::log::{Id, Log};
-use crate::{Backoff, EdgeSession};
+use crate::{AlarmKind, Backoff, EdgeSession};
 
 #[derive(Debug)]
 pub(super) struct Device {
@@ -17,7 +17,7 @@ pub(super) struct Device {
     pub(super) session: Option<(ConnId, EdgeSession)>,
     pub(super) backoff: Backoff,
     /// Streams that halted with an alarm: not silent, so not a loss.
-    pub(super) halted: BTreeSet<TopicPartition>,
+    pub(super) halted: BTreeMap<TopicPartition, AlarmKind>,
     pub(super) level: headwater_batch::Level,
     /// The card lies in a drawer.
     pub(super) stored: bool,

@@ -11,10 +11,10 @@ use super::world::World;
 use crate::edge::{CloseReason, LogGap};
 use crate::{
     AlarmKind, Channel, CloudConfig, CloudSession, EdgeConfig, EdgeEffect, EdgeName, EdgeSession,
-    Incarnation,
+    Incarnation, RefuseReason,
 };
 
-fn edge_name() -> EdgeName {
+pub(super) fn edge_name() -> EdgeName {
     EdgeName::new("gw-1").unwrap()
 }
 
@@ -273,20 +273,27 @@ impl World {
 
     fn edge_alarm(&mut self, device: usize, tp: TopicPartition, kind: &AlarmKind) {
         let d = &mut self.devices[device];
-        if d.session.as_ref().is_some_and(|(_, s)| s.is_halted(&tp)) {
-            d.halted.insert(tp.clone());
+        // For want of a place is no reason to stop for good: somebody makes room.
+        let full = matches!(kind, AlarmKind::Refused(RefuseReason::TooManyIncarnations));
+        if !full && d.session.as_ref().is_some_and(|(_, s)| s.is_halted(&tp)) {
+            d.halted.insert(tp.clone(), kind.clone());
         }
         let name = match kind {
             AlarmKind::CloudWentBack { .. } => "alarm: cloud went back",
             AlarmKind::Quarantine(_) => "alarm: quarantine",
-            AlarmKind::Refused(_) => "alarm: refused",
+            AlarmKind::Refused(RefuseReason::TooManyIncarnations) => "alarm: refused",
+            AlarmKind::Refused(_) => "alarm: retired",
             AlarmKind::TwoLive { .. } => "alarm: two live",
             AlarmKind::Forked { .. } => "alarm: forked",
             AlarmKind::Fenced => "alarm: fenced",
             AlarmKind::LogUnreadable { .. } => "alarm: log unreadable",
             AlarmKind::DeadLetter { .. } => "alarm: dead letter",
+            AlarmKind::TooManyStreams { .. } => "alarm: too many streams",
         };
         self.note(name, || format!("device {device}: {kind:?}"));
+        if self.calm || self.rng.below(2) == 0 {
+            self.give_up(device);
+        }
     }
 
     fn send_up(&mut self, conn: ConnId, channel: Channel, mut bytes: Bytes) {

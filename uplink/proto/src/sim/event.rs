@@ -58,7 +58,19 @@ pub(super) enum Event {
         ticket: Ticket,
         key: StreamKey,
         entry: StreamEntry,
+        /// For a first session: the cloud partition that it asks for (U6).
+        wish: Option<u32>,
         answer: bool,
+    },
+    /// The budget takes what is on its way, and more: stored after all, it is no loss.
+    Drop {
+        device: usize,
+        tp: TopicPartition,
+        beyond: i64,
+    },
+    /// An operator looks at the incarnations of an edge partition.
+    Operator {
+        tp: TopicPartition,
     },
     Retry {
         conn: ConnId,

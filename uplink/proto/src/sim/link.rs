@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use headwater_batch::TopicPartition;
 
 use super::log::Id;
+use super::watch::Watch;
 use crate::{Channel, CloudSession, Ms};
 
 pub(super) type ConnId = usize;
@@ -25,6 +26,7 @@ pub(super) struct Conn {
     pub(super) hung_until: Ms,
     /// The oracle's memory: each log's records as of the last read.
     pub(super) hists: BTreeMap<TopicPartition, Vec<Id>>,
+    pub(super) watch: Watch,
     last_up: BTreeMap<Channel, Ms>,
     last_down: Ms,
 }
@@ -40,6 +42,7 @@ impl Conn {
             delay_max,
             hung_until: 0,
             hists: BTreeMap::new(),
+            watch: Watch::default(),
             last_up: BTreeMap::new(),
             last_down: 0,
         }

@@ -28,6 +28,8 @@ pub(super) struct Log {
     pub(super) acked_durable: i64,
     /// Dropped, rotten or dead-lettered, never trimmed: what a GAP may say.
     pub(super) gaps: Vec<(i64, i64, GapReason)>,
+    /// How many partitions the topic has on this card (U6).
+    pub(super) partitions: u32,
 }
 
 pub(super) enum Answer {
@@ -39,6 +41,7 @@ impl Log {
     pub(super) fn new(tp: TopicPartition, incarnation: u128) -> Log {
         let incarnation = Incarnation(incarnation);
         Log {
+            partitions: tp.partition + 1,
             tp,
             incarnation,
             incarnations: vec![incarnation],
@@ -117,7 +120,7 @@ impl Log {
     pub(super) fn info(&self) -> StreamInfo {
         StreamInfo {
             tp: self.tp.clone(),
-            partitions: self.tp.partition + 1,
+            partitions: self.partitions,
             incarnation: self.incarnation,
             origin: Offset(self.origin),
             parent: self.parent,

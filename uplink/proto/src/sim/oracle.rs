@@ -7,7 +7,8 @@ use headwater_batch::TopicPartition;
 use super::link::ConnId;
 use super::log::Id;
 use super::world::World;
-use crate::{StreamEntry, StreamKey, StreamOutcome};
+use crate::bounds::INCARNATIONS_MAX;
+use crate::{GapReason, RefuseReason, StreamEntry, StreamKey, StreamOutcome};
 
 impl World {
     /// After each applied entry: no record twice, no ledger line that lies.
@@ -44,12 +45,93 @@ impl World {
                 let Some(log) = self.devices[device].log(&key.tp) else {
                     return;
                 };
-                let spared = (gap.from.0..gap.to.0).find(|o| log.gap_at(*o).is_none());
+                // Given up are records that the edge was told are safe, and no longer has.
+                let lost = |o: i64| match gap.reason {
+                    GapReason::GivenUp => o < log.start,
+                    reason => {
+                        let mut gaps = log.gaps.iter();
+                        gaps.any(|g| g.0 <= o && o < g.1 && g.2 == reason)
+                    }
+                };
+                let spared = (gap.from.0..gap.to.0).find(|o| !lost(*o));
                 let id = spared.and_then(|o| log.hist.get(o as usize)).copied();
                 if let Some(id) = id {
                     self.fail(format!(
                         "NEEDLESS LOSS: record {id} of {key} was never dropped"
                     ));
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// U2: no more incarnations than the bound, none refused for want of a place while there is one,
+    /// and a retired one is gone for good.
+    pub(super) fn check_incarnations(&mut self, key: &StreamKey, outcome: &StreamOutcome) {
+        let known = self.sink.streams[&key.tp].streams().len();
+        let retired = self
+            .sink
+            .retired
+            .contains(&(key.tp.clone(), key.incarnation));
+        if known > INCARNATIONS_MAX {
+            self.fail(format!("CROWD: {known} incarnations of {}", key.tp));
+        }
+        if known == INCARNATIONS_MAX {
+            self.note("full", String::new);
+        }
+        match outcome {
+            StreamOutcome::Refused(RefuseReason::TooManyIncarnations)
+                if known < INCARNATIONS_MAX || retired =>
+            {
+                self.fail(format!("REFUSED: {key}, one of {known}"));
+            }
+            StreamOutcome::Refused(RefuseReason::Retired) if !retired => {
+                self.fail(format!("REFUSED: {key} was never retired"));
+            }
+            StreamOutcome::Refused(_) | StreamOutcome::Rejected(_) => {}
+            other if retired => {
+                self.fail(format!("RETIRED, and back: {key}: {other:?}"));
+            }
+            _ => {}
+        }
+    }
+
+    /// U6: one edge partition, one cloud partition, whatever the counts are now.
+    pub(super) fn check_place(&mut self, key: &StreamKey) {
+        if let Some(landed) = self.sink.landed.get(&key.tp).filter(|l| l.len() > 1) {
+            let what = format!("TWO HOMES: {} is in {landed:?}", key.tp);
+            self.fail(what);
+        }
+    }
+
+    /// U3: what the cloud said it discards is not proposed. U6: equal counts keep the number.
+    pub(super) fn check_proposed(
+        &mut self,
+        conn: ConnId,
+        key: &StreamKey,
+        entry: &StreamEntry,
+        wish: Option<u32>,
+    ) {
+        let watch = &self.conns[conn].watch;
+        match entry {
+            StreamEntry::Data(_) | StreamEntry::Gap(_) if watch.discards(&key.tp) => {
+                self.fail(format!("NOT DISCARDED: {key} on connection {conn}"));
+            }
+            StreamEntry::Session(session) => {
+                let (edge, cloud) = (watch.partitions(&key.tp), self.sink.cloud_count);
+                let equal = edge == Some(cloud) && cloud > 1;
+                let wrong = match wish {
+                    _ if edge != Some(session.partitions) => true,
+                    Some(place) if equal => place != key.tp.partition,
+                    Some(place) => place >= cloud,
+                    None => true,
+                };
+                if equal {
+                    self.note("equal counts", String::new);
+                }
+                if wrong {
+                    let what = format!("MISMAPPED: {key}, {edge:?} to {cloud}: {wish:?}");
+                    self.fail(what);
                 }
             }
             _ => {}
@@ -90,7 +172,7 @@ impl World {
         self.devices.iter().all(|d| {
             d.logs
                 .iter()
-                .all(|l| d.halted.contains(&l.tp) || (l.acked >= l.next() && l.acked >= 0))
+                .all(|l| d.halted.contains_key(&l.tp) || (l.acked >= l.next() && l.acked >= 0))
         })
     }
 
@@ -122,7 +204,7 @@ impl World {
             let exempt = self.operator_lost.contains(id)
                 || self.ledgered.contains(id)
                 || holders.is_empty() // the operator overwrote the only card that had it
-                || holders.iter().any(|d| d.halted.contains(tp));
+                || holders.iter().any(|d| d.halted.contains_key(tp));
             if stored || exempt {
                 continue;
             }

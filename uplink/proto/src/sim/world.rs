@@ -4,12 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use headwater_batch::{Level, TopicName, TopicPartition};
 
-use super::Plan;
 use super::device::Device;
 use super::event::Event;
 use super::link::{Conn, ConnId};
 use super::log::{Id, Log};
 use super::sink::Sink;
+use super::{Kinds, Plan};
 use crate::rng::Rng;
 use crate::{Backoff, Channel, GapReason, Ms, RejectCode, StreamOutcome};
 
@@ -22,6 +22,10 @@ pub(super) struct World {
     pub(super) sink: Sink,
     pub(super) backup: Option<Sink>,
     pub(super) image: Option<Vec<Log>>,
+    /// Cards in no device.
+    pub(super) drawer: Vec<Vec<Log>>,
+    /// Edge partitions that an operator will look at.
+    pub(super) called: BTreeSet<TopicPartition>,
     pub(super) queue: BTreeMap<(Ms, u64), Event>,
     seq: u64,
     pub(super) next_id: Id,
@@ -52,9 +56,9 @@ pub(super) fn tp(partition: u32) -> TopicPartition {
 }
 
 impl World {
-    pub(super) fn new(seed: u64, trace: bool) -> World {
+    pub(super) fn new(seed: u64, kinds: Kinds, trace: bool) -> World {
         let mut rng = Rng::new(u128::from(seed) << 64 | u128::from(seed ^ 0x5eed));
-        let plan = Plan::of(&mut rng);
+        let plan = Plan::of(&mut rng, kinds);
         let mut world = World {
             rng,
             now: 1,
@@ -64,6 +68,8 @@ impl World {
             sink: Sink::default(),
             backup: None,
             image: None,
+            drawer: Vec::new(),
+            called: BTreeSet::new(),
             queue: BTreeMap::new(),
             seq: 0,
             next_id: 1,
@@ -79,6 +85,7 @@ impl World {
             trace: trace.then(Vec::new),
             hash: 0xcbf2_9ce4_8422_2325,
         };
+        world.sink.cloud_count = 1 + world.rng.below(6) as u32;
         let log = world.fresh_log(0);
         world.add_device(vec![log]);
         world.start(0);
@@ -102,7 +109,7 @@ impl World {
             run: 0,
             session: None,
             backoff: Backoff::new(self.rng.u128()),
-            halted: BTreeSet::new(),
+            halted: BTreeMap::new(),
             level,
             stored: false,
             resumed: false,
@@ -231,7 +238,9 @@ impl World {
                 channel,
                 bytes,
             } => {
-                if let Some(cloud) = &mut self.conns[conn].cloud {
+                let Conn { cloud, watch, .. } = &mut self.conns[conn];
+                if let Some(cloud) = cloud {
+                    watch.up(channel, bytes.clone());
                     cloud.bytes(now, channel, bytes);
                     self.drain_cloud(conn);
                 }
@@ -278,8 +287,9 @@ impl World {
                     return;
                 }
                 let log = d.log(&tp).expect("logs stay");
-                if !log.gaps.iter().any(|g| g.0 == range.0) {
-                    log.gaps.push((range.0, range.1, GapReason::Rejected(code)));
+                let gap = (range.0, range.1, GapReason::Rejected(code));
+                if !log.gaps.contains(&gap) {
+                    log.gaps.push(gap);
                 }
                 if let Some((_, session)) = &mut d.session {
                     session.dead_lettered(now, &tp);
@@ -291,13 +301,16 @@ impl World {
                 ticket,
                 key,
                 entry,
+                wish,
                 answer,
             } => {
-                let outcome = self.apply(conn, &key, &entry);
+                let outcome = self.apply(conn, &key, &entry, wish);
                 if answer {
                     self.answer(conn, |cloud| cloud.committed(now, ticket, outcome));
                 }
             }
+            Event::Drop { device, tp, beyond } => self.drop_beyond(device, &tp, beyond),
+            Event::Operator { tp } => self.operator(&tp),
             Event::Retry { conn, ticket } => self.answer(conn, |c| c.retry(now, ticket)),
             Event::Reject { conn, ticket } => {
                 let outcome = StreamOutcome::Rejected(RejectCode::Unacceptable);

@@ -70,7 +70,7 @@ fn open(
     incarnation: Incarnation,
     session: &SessionEntry,
 ) -> StreamOutcome {
-    if streams.retired.contains(&incarnation) {
+    if streams.is_retired(incarnation) && rules::on(Rule::RetiredStays) {
         return StreamOutcome::Refused(RefuseReason::Retired);
     }
     let Some(at) = streams
@@ -154,8 +154,9 @@ fn open_new(
         Some(o.incarnation) != parent
     });
     // A fork starts where the cloud said: if it holds nothing up to there, it has lost it since.
-    let (origin, held) = (session.origin, streams.streams.iter().map(|s| s.next).max());
-    let lost = held.unwrap_or(Offset::ZERO) < origin && streams.retired.is_empty();
+    let held = streams.others(incarnation).map(|s| s.next).max();
+    let origin = session.origin;
+    let lost = held.unwrap_or(Offset::ZERO) < origin;
     let alarm = match lost {
         true => Some(AlarmKind::CloudWentBack {
             acked: origin,
@@ -272,16 +273,17 @@ fn gap(state: &mut StreamState, entry: &GapEntry) -> StreamOutcome {
 
 /// Invariant: a retired incarnation never comes back as a new one, which would store all again.
 fn retire(streams: &mut EdgeStreams, incarnation: Incarnation) -> StreamOutcome {
-    if streams.retired.contains(&incarnation) {
+    if streams.is_retired(incarnation) {
         return StreamOutcome::Retired;
     }
-    if streams.stream(incarnation).is_none() {
+    let mut known = streams.streams.iter();
+    let Some(at) = known.position(|s| s.incarnation == incarnation) else {
         return StreamOutcome::Refused(RefuseReason::NotAllowed);
-    }
+    };
     if streams.retired.len() >= RETIRED_MAX {
         return StreamOutcome::Refused(RefuseReason::TooManyIncarnations);
     }
-    streams.streams.retain(|s| s.incarnation != incarnation);
-    streams.retired.push(incarnation);
+    let state = streams.streams.remove(at);
+    streams.retired.push(state);
     StreamOutcome::Retired
 }

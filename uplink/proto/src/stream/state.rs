@@ -4,6 +4,7 @@ use headwater_batch::Offset;
 use serde::{Deserialize, Serialize};
 
 use super::{StreamEntry, StreamOutcome};
+use crate::rules::{self, Rule};
 use crate::{BootStart, Epoch, Incarnation, LastRecord};
 
 /// Dedup state of one incarnation of one edge partition. About 50 bytes as postcard with one boot.
@@ -29,7 +30,9 @@ pub struct StreamState {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EdgeStreams {
     pub(super) streams: Vec<StreamState>,
-    pub(super) retired: Vec<Incarnation>,
+    /// As they were when they were retired: what they stored stays stored, and a copy of the card may
+    /// bring it again under another incarnation.
+    pub(super) retired: Vec<StreamState>,
 }
 
 impl EdgeStreams {
@@ -44,8 +47,12 @@ impl EdgeStreams {
         &self.streams
     }
 
-    pub fn retired(&self) -> &[Incarnation] {
+    pub fn retired(&self) -> &[StreamState] {
         &self.retired
+    }
+
+    pub(super) fn is_retired(&self, incarnation: Incarnation) -> bool {
+        self.retired.iter().any(|s| s.incarnation == incarnation)
     }
 
     pub fn stream(&self, incarnation: Incarnation) -> Option<&StreamState> {
@@ -59,7 +66,13 @@ impl EdgeStreams {
         found.expect("the caller looked it up")
     }
 
+    /// All that store or stored records of this edge partition, except one.
     pub(super) fn others(&self, than: Incarnation) -> impl Iterator<Item = &StreamState> {
-        self.streams.iter().filter(move |s| s.incarnation != than)
+        let retired = match rules::on(Rule::RetiredCompared) {
+            true => &self.retired[..],
+            false => &[],
+        };
+        let all = self.streams.iter().chain(retired);
+        all.filter(move |s| s.incarnation != than)
     }
 }
