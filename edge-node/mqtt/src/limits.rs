@@ -28,8 +28,8 @@ pub const APPEND_MESSAGES_MAX: usize = 2048;
 /// than replies is sent, and reading pauses so that replies are bounded too.
 pub const UNWRITTEN_BYTES_MAX: usize = 256 << 10;
 
-/// Messages that wait for one session; beyond: the oldest QoS 0 first, then the oldest not yet
-/// sent, is dropped and counted.
+/// Messages that wait for one session (QoS 0: for one connection); beyond: the oldest is dropped
+/// and counted.
 pub const QUEUE_MESSAGES_MAX: usize = 10_000;
 /// The same in bytes.
 pub const QUEUE_BYTES_MAX: usize = 8 << 20;

@@ -4,6 +4,7 @@ use super::Broker;
 use super::journal::Reply;
 use super::timers::Timer;
 use crate::codec;
+use crate::limits;
 use crate::state::op::Op;
 use crate::state::session::Sid;
 use crate::{CloseReason, ConnId, Effect, Publish};
@@ -115,8 +116,17 @@ impl Broker {
 
     pub(super) fn will_timer(&mut self, sid: Sid) {
         let now = self.now_ms;
-        let session = self.state.session(sid);
-        if session.is_some_and(|s| s.conn.is_none() && s.will_at_ms.is_some_and(|at| at <= now)) {
+        let claimed = self.claimed(sid);
+        let Some(session) = self.state.session(sid) else {
+            return;
+        };
+        if session.conn.is_none() && session.will_at_ms.is_some_and(|at| at <= now) {
+            if claimed {
+                // Its client is connecting, which takes the will back unless the log refuses.
+                let at = now + limits::REFUSED_RETRY_MS;
+                session.will_at_ms = Some(at);
+                return self.set_timer(at, Timer::Will(sid));
+            }
             self.will_due(sid);
         }
     }
@@ -179,10 +189,11 @@ impl Broker {
         if self.state.by_client.len() <= self.config.sessions_max {
             return;
         }
-        let sleeping =
-            self.state.sessions.iter().filter(|(_, s)| {
-                s.conn.is_none() && self.state.by_client.contains_key(&s.client_id)
-            });
+        let sleeping = self.state.sessions.iter().filter(|(_, s)| {
+            s.conn.is_none()
+                && self.state.by_client.contains_key(&s.client_id)
+                && !self.owners.contains_key(&s.client_id)
+        });
         let first = sleeping.min_by_key(|(sid, s)| (s.expires_at_ms.unwrap_or(u64::MAX), **sid));
         if let Some(sid) = first.map(|(sid, _)| *sid) {
             self.will_due(sid);
@@ -211,9 +222,6 @@ impl Broker {
                 session.expires_at_ms = Some(at);
                 self.timers.insert((at, Timer::Expiry(sid)));
             }
-            let Some(session) = self.state.session(sid) else {
-                continue;
-            };
             if let Some(will) = &session.will {
                 let at = now + u64::from(will.delay_s) * 1000;
                 session.will_at_ms = Some(at);

@@ -1,6 +1,6 @@
 //! One connection.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
@@ -60,6 +60,8 @@ pub(super) struct Conn {
     pub append_bytes: usize,
     /// QoS 1 publishes not acknowledged.
     pub qos1_open: usize,
+    /// On v5: QoS 2 ids of publishes on this connection, until PUBCOMP.
+    pub qos2_open: BTreeSet<u16>,
     /// The client's limits.
     pub window: u16,
     pub packet_bytes_max: usize,
@@ -102,6 +104,7 @@ impl Conn {
             appends: 0,
             append_bytes: 0,
             qos1_open: 0,
+            qos2_open: BTreeSet::new(),
             window: 0,
             packet_bytes_max: usize::MAX,
             aliases: BTreeMap::new(),

@@ -8,7 +8,7 @@ use super::journal::Reply;
 use crate::codec::{self, ConnAck, Connect, Version, Will};
 use crate::limits;
 use crate::state::op::Op;
-use crate::state::session::Sid;
+use crate::state::session::{Session, Sid};
 use crate::{CloseReason, ConnId, ConnInfo, Effect, Login, topic};
 
 /// A CONNECT that is accepted, perhaps once its session's frame is durable.
@@ -184,9 +184,13 @@ impl Broker {
         a.sid = resumed.unwrap_or(Sid(self.state.next_sid));
         a.durable = resumed.is_some() || a.expiry_s > 0;
         let mut ops = Vec::new();
-        let unchanged = resumed
-            .and_then(|sid| self.state.sessions.get(&sid))
-            .is_some_and(|s| s.expiry_s == a.expiry_s && s.will == a.will && !s.will_spent);
+        // What an earlier CONNECT, or a frame that the log refused, has yet to say comes first.
+        let before = self.starting.get(&a.client_id).map(|(_, sid)| *sid);
+        let unchanged = before.is_none()
+            && self.retry.is_empty()
+            && resumed
+                .and_then(|sid| self.state.sessions.get(&sid))
+                .is_some_and(|s| s.expiry_s == a.expiry_s && s.will == a.will && !s.will_spent);
         if a.durable && !unchanged {
             ops.push(Op::Start {
                 sid: a.sid,
@@ -195,8 +199,9 @@ impl Broker {
                 expiry_s: a.expiry_s,
                 will: a.will.clone(),
             });
-        } else if let Some(old) = old.filter(|_| !a.durable) {
-            ops.push(Op::End { sid: old });
+        } else if !a.durable {
+            let ended = [before, old].into_iter().flatten();
+            ops.extend(ended.map(|sid| Op::End { sid }));
         }
         if resumed.is_none() {
             self.state.next_sid += 1;
@@ -207,6 +212,9 @@ impl Broker {
         if let Some(conn) = self.conns.get_mut(&id) {
             conn.stage = Stage::Connecting;
         }
+        let starting = self.starting.entry(a.client_id.clone());
+        let (frames, last) = starting.or_insert((0, a.sid));
+        (*frames, *last) = (*frames + 1, a.sid);
         self.append(
             ops,
             None,
@@ -217,16 +225,42 @@ impl Broker {
         );
     }
 
+    /// The frame of a CONNECT is durable, or refused.
+    pub(super) fn started(&mut self, client_id: &Arc<str>) {
+        if let Some((frames, _)) = self.starting.get_mut(client_id) {
+            *frames -= 1;
+            if *frames == 0 {
+                self.starting.remove(client_id);
+            }
+        }
+    }
+
+    /// The log did not take the frame of a CONNECT.
+    pub(super) fn connect_refused(&mut self, id: ConnId, a: &Accepted) {
+        self.started(&a.client_id);
+        self.refuse(id, a.version, 0x97);
+        // One that gave way to it, see `accepted`, left the session without a deadline.
+        let Some(sid) = self.state.by_client.get(&a.client_id).copied() else {
+            return;
+        };
+        let left =
+            |s: &Session| s.conn.is_none() && s.expires_at_ms.is_none() && s.will_at_ms.is_none();
+        if self.state.sessions.get(&sid).is_some_and(left) && !self.claimed(sid) {
+            self.lose_session(sid, false);
+        }
+    }
+
+    /// Whether the client of a session has a connection, if only one whose CONNECT is under way.
+    pub(super) fn claimed(&self, sid: Sid) -> bool {
+        let session = self.state.sessions.get(&sid);
+        session.is_some_and(|s| self.owners.contains_key(&s.client_id))
+    }
+
     /// The session is there; says so.
     pub(super) fn accepted(&mut self, id: ConnId, a: Accepted, session_present: bool) {
         if !self.conns.contains_key(&id) {
-            // It went away meanwhile; if nobody took the session over, it sleeps.
-            let taken = self
-                .state
-                .sessions
-                .get(&a.sid)
-                .is_none_or(|s| s.conn.is_some());
-            if !taken {
+            // It went away meanwhile; if nobody comes for the session, it sleeps.
+            if !self.claimed(a.sid) {
                 self.lose_session(a.sid, false);
             }
             return;

@@ -53,9 +53,20 @@ impl Broker {
         let closed = || Refused::Close(0, CloseReason::Disconnected);
         let receive_maximum = usize::from(self.config.receive_maximum);
         let topic = self.publish_topic(id, packet)?;
-        let conn = self.conns.get(&id).ok_or_else(closed)?;
+        let conn = self.conns.get_mut(&id).ok_or_else(closed)?;
         if packet.qos > QoS::AtMostOnce {
             let session = self.state.sessions.get_mut(&conn.sid).ok_or_else(closed)?;
+            // The client's quota starts anew with each connection (4.9): ids of an earlier one do
+            // not count.
+            if conn.version == Version::V5 && !conn.qos2_open.contains(&packet.id) {
+                if conn.qos1_open + conn.qos2_open.len() >= receive_maximum {
+                    let why = CloseReason::Quota("receive maximum");
+                    return Err(Refused::Close(0x93, why));
+                }
+                if packet.qos == QoS::ExactlyOnce {
+                    conn.qos2_open.insert(packet.id);
+                }
+            }
             if packet.qos == QoS::ExactlyOnce {
                 if session.incoming.contains(&packet.id) {
                     return Err(Refused::Stored);
@@ -65,13 +76,8 @@ impl Broker {
                     return Err(Refused::Arriving);
                 }
             }
-            let open = conn.qos1_open + session.incoming.len() + session.arriving.len();
-            if conn.version == Version::V5 && open >= receive_maximum {
-                let why = CloseReason::Quota("receive maximum");
-                return Err(Refused::Close(0x93, why));
-            }
         }
-        if !self.may_publish(conn, &topic) {
+        if !self.may_publish(&self.conns[&id], &topic) {
             return Err(Refused::Reason(0x87, CloseReason::NotAuthorised));
         }
         Ok(topic)

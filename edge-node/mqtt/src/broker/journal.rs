@@ -118,6 +118,10 @@ impl Broker {
                 }
             );
             self.state.applied = frame.token.0;
+            if let Op::Done { sid, .. } = op {
+                // Its queue has room again, for retained messages too.
+                self.touch_session(*sid);
+            }
         }
         if let Some(message) = frame.message.filter(|_| !carried) {
             self.state.accept(&message, &mut out);
@@ -139,6 +143,7 @@ impl Broker {
                 self.acknowledge(from, 0);
             }
             Reply::Connect { conn, accepted } => {
+                self.started(&accepted.client_id);
                 self.accepted(conn, *accepted, outcome.session_present);
             }
             Reply::Subscribe { conn, granted } => {
@@ -156,6 +161,12 @@ impl Broker {
                     self.touch(conn);
                 }
             }
+        }
+    }
+
+    fn touch_session(&mut self, sid: Sid) {
+        if let Some(conn) = self.state.sessions.get(&sid).and_then(|s| s.conn) {
+            self.touch(conn);
         }
     }
 
@@ -197,6 +208,9 @@ impl Broker {
 
     pub(super) fn send_ack(&mut self, conn: ConnId, kind: Ack, id: u16, reason: u8) {
         if let Some(c) = self.conns.get_mut(&conn) {
+            if kind == Ack::PubComp || (kind == Ack::PubRec && reason >= 0x80) {
+                c.qos2_open.remove(&id);
+            }
             codec::ack(c.version, kind, id, reason, &mut c.output);
             self.touch(conn);
         }
@@ -215,7 +229,7 @@ impl Broker {
                 self.publish_over(from.conn, bytes);
                 self.publish_refused(from, again, reason);
             }
-            Reply::Connect { conn, accepted } => self.refuse(conn, accepted.version, 0x97),
+            Reply::Connect { conn, accepted } => self.connect_refused(conn, &accepted),
             Reply::Subscribe { conn, granted } => {
                 self.subscribes_pending -= 1;
                 self.subscribe_refused(conn, *granted);

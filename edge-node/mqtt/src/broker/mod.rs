@@ -26,6 +26,7 @@ use std::sync::Arc;
 use crate::codec::{self, CodecError, Packet};
 use crate::seeded::{Seeded, Table};
 use crate::state::op::Op;
+use crate::state::session::Sid;
 use crate::state::{Delivery, State};
 use crate::{
     Access, AllowAll, ClientView, CloseReason, Config, ConnId, Effect, Event, Identity,
@@ -43,6 +44,8 @@ pub struct Broker {
     conns: Table<ConnId, Conn>,
     /// Who holds a client id, from its CONNECT on.
     owners: BTreeMap<Arc<str>, ConnId>,
+    /// CONNECTs under way to the journal, by client id: how many, and the session of the last.
+    starting: BTreeMap<Arc<str>, (usize, Sid)>,
     /// Frames under way, in token order.
     pending: VecDeque<Pending>,
     /// Frames without anybody waiting that were refused; offered again.
@@ -85,6 +88,7 @@ impl Broker {
         let mut broker = Broker {
             conns: Table::with_hasher(Seeded(config.hash_seed)),
             owners: BTreeMap::new(),
+            starting: BTreeMap::new(),
             config,
             access: Box::new(AllowAll),
             next_token: state.applied + 1,

@@ -233,18 +233,8 @@ impl Broker {
                 identifiers: &entry.identifiers,
             };
             let stats = &mut self.state.stats;
-            // An expired message that was sent before is on its way and goes on.
-            if (message.expired(self.now_ms) && !entry.maybe_sent)
-                || !write(
-                    id,
-                    conn,
-                    message,
-                    shape,
-                    self.now_ms,
-                    stats,
-                    &mut self.effects,
-                )
-            {
+            let effects = &mut self.effects;
+            if !write(id, conn, message, shape, self.now_ms, stats, effects) {
                 undeliverable.push(entry.id);
             }
         }
@@ -324,11 +314,16 @@ impl Broker {
         let Some(session) = self.state.sessions.get(&sid) else {
             return;
         };
-        let (Some(conn), Some(seq)) = (session.conn, session.queue.seq(packet)) else {
+        let Some(conn) = session.conn else {
             return;
         };
-        if self.conns.get(&conn).is_some_and(|c| seq < c.cursor) {
-            self.send_ack(conn, Ack::PubRel, packet, 0);
+        match session.queue.seq(packet) {
+            // A full queue dropped it meanwhile; the client still waits to forget the id.
+            None => self.send_ack(conn, Ack::PubRel, packet, 0x92),
+            Some(seq) if self.conns.get(&conn).is_some_and(|c| seq < c.cursor) => {
+                self.send_ack(conn, Ack::PubRel, packet, 0);
+            }
+            Some(_) => {}
         }
     }
 
@@ -370,6 +365,7 @@ fn write(
     stats: &mut Stats,
     effects: &mut Vec<Effect>,
 ) -> bool {
+    // One that was sent before is on its way and goes on.
     if message.expired(now_ms) && !shape.dup {
         stats.dropped_expired += 1;
         return false;

@@ -3,6 +3,7 @@
 
 use super::Broker;
 use super::conn::Stage;
+use super::journal::Reply;
 use crate::limits;
 use crate::state::op::Op;
 use crate::state::session::Sid;
@@ -111,15 +112,49 @@ impl Broker {
         };
         if session.conn.is_none() && session.expires_at_ms.is_some_and(|at| at <= now) {
             session.expires_at_ms = None;
+            if self.claimed(sid) {
+                return self.expire_later(sid);
+            }
             // A will that still waits goes out with the session at the latest (3.1.3.2.2).
             self.will_due(sid);
             self.end_session(sid);
         }
     }
 
+    /// Its client is connecting. Should the log refuse that, it is looked at again.
+    fn expire_later(&mut self, sid: Sid) {
+        let at = self.now_ms + limits::REFUSED_RETRY_MS;
+        if let Some(session) = self.state.session(sid) {
+            session.expires_at_ms = Some(at);
+            self.set_timer(at, Timer::Expiry(sid));
+        }
+    }
+
+    /// Whether an op tells of the end of a connection that another has followed.
+    fn is_stale(&self, op: &Op) -> bool {
+        let (Op::WillGone { sid } | Op::Expiry { sid, .. }) = op else {
+            return false;
+        };
+        let starts = |op: &Op| matches!(op, Op::Start { sid: other, .. } if other == sid);
+        self.state
+            .sessions
+            .get(sid)
+            .is_some_and(|s| s.conn.is_some())
+            || self.pending.iter().any(|p| p.ops.iter().any(starts))
+    }
+
     fn offer_again(&mut self) {
         self.retry_armed = false;
         for mut frame in std::mem::take(&mut self.retry) {
+            // A client that came back has released the id itself, and may use it again.
+            if matches!(&frame.reply, Reply::PubComp { conn, .. } if !self.conns.contains_key(conn))
+            {
+                continue;
+            }
+            frame.ops.retain(|op| !self.is_stale(op));
+            if frame.ops.is_empty() && frame.message.is_none() {
+                continue;
+            }
             // Who gets the message may have changed since: the op carries it now in any case.
             let carried = |op: &Op| {
                 matches!(

@@ -195,10 +195,10 @@ impl State {
                 let filter = std::str::from_utf8(filter).map_err(|e| e.to_string())?;
                 crate::topic::check_filter(filter).map_err(|e| e.to_string())?;
                 let options: Options = read(value)?;
-                let session = self
-                    .sessions
-                    .get_mut(&sid)
-                    .ok_or("its session is missing")?;
+                let Some(session) = self.sessions.get_mut(&sid) else {
+                    self.orphan(Key::Filter(sid, filter.into()));
+                    return Ok(());
+                };
                 session.subscriptions.insert(filter.into(), options);
                 self.tree.insert(filter, sid, options);
                 self.durable_subscriptions += 1;
@@ -219,14 +219,22 @@ impl State {
         }
     }
 
+    /// An entry of a session that ended, or whose own entry was reported: it goes with the next
+    /// checkpoint.
+    fn orphan(&mut self, key: Key) {
+        self.dirty.insert(key);
+    }
+
     fn restore_session(&mut self, sid: Sid, value: SessionValue) -> Result<(), String> {
-        if self
-            .by_client
-            .insert(value.client_id.clone(), sid)
-            .is_some()
-        {
-            return Err("a second session of one client".into());
+        // Two of one client: the older has ended, only the log had not taken that yet.
+        if let Some(other) = self.by_client.get(&value.client_id).copied() {
+            if other > sid {
+                self.orphan(Key::Session(sid));
+                return Ok(());
+            }
+            self.end(other);
         }
+        self.by_client.insert(value.client_id.clone(), sid);
         let mut session = Session::new(value.client_id, true);
         session.expiry_s = value.expiry_s;
         session.will = value.will;
@@ -240,10 +248,10 @@ impl State {
     }
 
     fn restore_row(&mut self, sid: Sid, seq: u64, row: RowValue) -> Result<(), String> {
-        let session = self
-            .sessions
-            .get_mut(&sid)
-            .ok_or("its session is missing")?;
+        let Some(session) = self.sessions.get_mut(&sid) else {
+            self.orphan(Key::Row(sid, seq));
+            return Ok(());
+        };
         let queue = &mut session.queue;
         if row.id == 0 || queue.seq(row.id).is_some() || seq >= queue.next_seq {
             return Err("its packet id or sequence number cannot be".into());
