@@ -31,6 +31,9 @@ pub enum LogError {
         path: PathBuf,
         source: io::Error,
     },
+    /// A failed fsync, for whatever reason: what was written may be lost though it reads back.
+    #[error("fsync {path}: {source}", path = path.display())]
+    Sync { path: PathBuf, source: io::Error },
     #[error("{path} at byte {at}: {what}", path = path.display())]
     Corrupt {
         path: PathBuf,
@@ -63,13 +66,17 @@ pub enum LogError {
     Poisoned { cause: String },
 }
 
+/// The medium has no room, or this user's share of it is used up.
+pub(crate) fn is_full(error: &io::Error) -> bool {
+    use io::ErrorKind::{QuotaExceeded, StorageFull};
+    matches!(error.kind(), StorageFull | QuotaExceeded)
+}
+
 impl LogError {
     /// What to do about it.
     pub fn kind(&self) -> ErrorKind {
         match self {
-            LogError::Io { source, .. } if source.kind() == io::ErrorKind::StorageFull => {
-                ErrorKind::Full
-            }
+            LogError::Io { source, .. } if is_full(source) => ErrorKind::Full,
             LogError::Io { .. } => ErrorKind::Io,
             LogError::Corrupt { .. } => ErrorKind::Corrupt,
             LogError::Full { .. } => ErrorKind::Full,
@@ -77,7 +84,7 @@ impl LogError {
             LogError::TooLarge { .. } | LogError::NotHeld { .. } | LogError::Config { .. } => {
                 ErrorKind::Invalid
             }
-            LogError::Poisoned { .. } => ErrorKind::Fatal,
+            LogError::Sync { .. } | LogError::Poisoned { .. } => ErrorKind::Fatal,
         }
     }
 
@@ -85,6 +92,14 @@ impl LogError {
     pub fn io<'a>(op: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> LogError + 'a {
         move |source| LogError::Io {
             op,
+            path: path.to_path_buf(),
+            source,
+        }
+    }
+
+    /// For `map_err` behind an fsync: never [`ErrorKind::Full`], which is tried again (J6).
+    pub fn sync(path: &Path) -> impl FnOnce(io::Error) -> LogError + '_ {
+        move |source| LogError::Sync {
             path: path.to_path_buf(),
             source,
         }

@@ -101,7 +101,8 @@ pub fn create_dirs(disk: &dyn Disk, path: &Path) -> io::Result<()> {
         let here = parent.as_os_str().is_empty();
         match disk.sync_dir(if here { Path::new(".") } else { parent }) {
             Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {}
-            done => done?,
+            // Whatever the reason: not a want of room that another try could find.
+            done => done.map_err(io::Error::other)?,
         }
     }
     Ok(())

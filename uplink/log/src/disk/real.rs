@@ -45,7 +45,11 @@ impl Disk for RealDisk {
             let Ok(name) = entry.file_name().into_string() else {
                 continue;
             };
-            let Ok(meta) = entry.metadata() else { continue };
+            let meta = match entry.metadata() {
+                Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
+                // A journal file that is passed over would be taken for lost.
+                found => found?,
+            };
             let bytes = if meta.is_dir() { 0 } else { meta.len() };
             names.push(Listed {
                 name,

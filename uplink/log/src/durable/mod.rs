@@ -22,6 +22,8 @@
 
 mod open;
 
+use std::collections::BTreeMap;
+
 pub use crate::checkpoint::{Change, CheckpointStore};
 pub use crate::journal::{
     CommitDone, CommitJob, Cut, FRAME_BYTES_MAX, Frame, HEADER_BYTES_MAX,
@@ -55,7 +57,7 @@ pub struct Durable {
     /// The highest generation ever seen.
     generation: u64,
     /// Changes of a checkpoint that failed; they are part of the next.
-    carried: Vec<Change>,
+    carried: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
 }
 
 impl Durable {
@@ -112,6 +114,11 @@ impl Durable {
         Ok(())
     }
 
+    /// Makes `changes` part of the next checkpoint, over earlier ones of the same keys.
+    pub(crate) fn carry(&mut self, changes: Vec<Change>) {
+        self.carried.extend(changes);
+    }
+
     /// J5, in order. The owner has synced its segments and directories up to `at` before.
     ///
     /// Commits what is staged, puts `changes` (`None` removes) and `at` into the checkpoint in one
@@ -127,7 +134,7 @@ impl Durable {
         next_header: Vec<u8>,
         forward: &[Position],
     ) -> Result<Checkpointed, LogError> {
-        self.carried.extend(changes);
+        self.carry(changes);
         self.journal.check_header(&next_header)?;
         self.journal.check_files()?;
         let durable = self.journal.commit()?;
@@ -145,11 +152,10 @@ impl Durable {
             copies.push(self.reader.read(*position)?);
         }
         self.generation += 1;
+        let changes: Vec<Change> = self.carried.clone().into_iter().collect();
         let base = (self.current.generation > 0).then_some(self.current.generation);
         let places = if self.rules.j5() {
-            let mark = self
-                .store
-                .commit(base, self.generation, at.0, &self.carried)?;
+            let mark = self.store.commit(base, self.generation, at.0, &changes)?;
             let marks = [mark, self.current];
             let places = self.journal.begin_file(next_header, marks, &copies)?;
             // Only now: a generation that no header confirms must not become a base, or the next
@@ -163,9 +169,7 @@ impl Durable {
                 .journal
                 .begin_file(next_header, Default::default(), &copies)?;
             self.journal.trim(at.0)?;
-            self.current = self
-                .store
-                .commit(base, self.generation, at.0, &self.carried)?;
+            self.current = self.store.commit(base, self.generation, at.0, &changes)?;
             places
         };
         self.carried.clear();

@@ -1,5 +1,6 @@
 //! Opening: which checkpoint counts, and what the journal adds to it.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::{Durable, DurableConfig, JournalReport, Position, Replay};
@@ -103,7 +104,7 @@ impl Durable {
             rules,
             current: chosen.mark,
             generation: chosen.highest,
-            carried: Vec::new(),
+            carried: BTreeMap::new(),
         };
         Ok((durable, recovered))
     }

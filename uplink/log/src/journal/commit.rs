@@ -33,18 +33,17 @@ impl Roll {
     /// Header durable, then the name: a journal file is there whole or not at all.
     pub fn run(&self, file: &dyn DiskFile) -> Result<(), LogError> {
         if let Some((path, before)) = &self.unsynced {
-            before.sync_data().map_err(LogError::io("sync", path))?;
+            before.sync_data().map_err(LogError::sync(path))?;
         }
         file.write_at(&self.content, 0)
             .map_err(LogError::io("write", &self.spare))?;
-        file.sync_data()
-            .map_err(LogError::io("sync", &self.spare))?;
+        file.sync_data().map_err(LogError::sync(&self.spare))?;
         self.disk
             .rename(&self.spare, &self.path)
             .map_err(LogError::io("rename", &self.spare))?;
         self.disk
             .sync_dir(&self.dir)
-            .map_err(LogError::io("sync", &self.dir))
+            .map_err(LogError::sync(&self.dir))
     }
 }
 
@@ -99,7 +98,7 @@ impl CommitJob {
             if synced.is_err() && self.retry_failed_sync {
                 synced = self.file.sync_data();
             }
-            synced.map_err(LogError::io("sync", &self.path))?;
+            synced.map_err(LogError::sync(&self.path))?;
         }
         Ok(written)
     }

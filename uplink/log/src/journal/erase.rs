@@ -38,7 +38,7 @@ impl Survey {
             }
             if erased {
                 let synced = f.file.sync_data();
-                synced.map_err(LogError::io("fdatasync", &f.path))?;
+                synced.map_err(LogError::sync(&f.path))?;
             }
         }
         Ok(())

@@ -124,7 +124,7 @@ impl Spares {
                     spare
                         .file
                         .sync_data()
-                        .map_err(LogError::io("sync", &spare.path))?;
+                        .map_err(LogError::sync(&spare.path))?;
                     self.held.push(spare);
                 }
                 Err(e) if e.kind() == ErrorKind::Full => room = false,
@@ -134,7 +134,7 @@ impl Spares {
         if self.held.len() > before {
             self.disk
                 .sync_dir(&self.dir)
-                .map_err(LogError::io("sync", &self.dir))?;
+                .map_err(LogError::sync(&self.dir))?;
         }
         Ok(room)
     }

@@ -110,10 +110,9 @@ impl Journal {
             return Err(self.poison(e));
         }
         self.at = roll.content.len() as u64;
-        self.len = live
-            .file
-            .len()
-            .map_err(LogError::io("measure", &live.path))?;
+        // The file has its name: whatever fails from here on, the one before takes no more.
+        let len = live.file.len();
+        self.len = len.map_err(|e| self.poison(LogError::io("measure", &live.path)(e)))?;
         self.sealed = self.len.saturating_sub(self.at) < self.group_room();
         lock(&self.shared).files.push_back(live);
         Ok(())
@@ -186,11 +185,20 @@ impl Journal {
         if gone.is_empty() {
             return Ok(());
         }
+        let mut done = Ok(());
         for file in gone {
-            self.spares
-                .recycle(&file.path, file.sequence, file.file, file.rotten)?;
+            let LiveFile {
+                path,
+                sequence,
+                file,
+                rotten,
+                ..
+            } = file;
+            done = done.and(self.spares.recycle(&path, sequence, file, rotten));
         }
-        self.sync_names()
+        // Also after an error: the ones before it may be spares by now.
+        self.sync_names()?;
+        done
     }
 
     /// Lets go of files of which every frame is void. They are not used again: their groups have
@@ -210,7 +218,7 @@ impl Journal {
         let synced = self
             .disk
             .sync_dir(&self.cfg.dir)
-            .map_err(LogError::io("sync", &self.cfg.dir));
+            .map_err(LogError::sync(&self.cfg.dir));
         synced.map_err(|e| self.poison(e))
     }
 }

@@ -165,8 +165,11 @@ impl Journal {
 
     /// Room for bodies of groups, as if each filled its file to the seal.
     pub fn room_bytes(&self) -> u64 {
-        let body = self.cfg.file_bytes - body_at(self.header.len()) as u64;
-        let per_file = body.saturating_sub(self.group_room());
+        let header = body_at(self.header.len()) as u64;
+        let per_file = self
+            .cfg
+            .file_bytes
+            .saturating_sub(header + self.group_room());
         let free_files = match self.spares.count() {
             0 | 1 => 0,
             _ => self.cfg.files_max.saturating_sub(self.files()) as u64,

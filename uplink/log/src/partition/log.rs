@@ -8,7 +8,7 @@ use headwater_batch::Offset;
 
 use super::shared::{SegmentInfo, Shared};
 use crate::disk::{DiskFile, Open};
-use crate::error::LogError;
+use crate::error::{LogError, is_full};
 use crate::segment::{BatchMeta, INDEX_ENTRY_BYTES, IndexBuilder, TIME_ENTRY_BYTES, base_of};
 
 /// How far a partition's segments are known to be on the medium.
@@ -108,7 +108,7 @@ impl PartitionLog {
         let entries = active.indexes.append(meta);
         // An entry that found no room is left out: indexes are hints, and sparse ones are good.
         let hint = |file: &mut IndexFile, entry: &[u8]| match file.append(entry) {
-            Err(error) if error.kind() != io::ErrorKind::StorageFull => Err(error),
+            Err(error) if !is_full(&error) => Err(error),
             _ => Ok(()),
         };
         if let Some(entry) = entries.offset {
@@ -141,9 +141,7 @@ impl PartitionLog {
     pub(crate) fn sync(&mut self) -> Result<(), LogError> {
         if let Some(active) = &self.active {
             let path = self.shared.path(active.indexes.base(), "log");
-            let sync = |file: &Arc<dyn DiskFile>| {
-                file.sync_data().map_err(LogError::io("fdatasync", &path))
-            };
+            let sync = |file: &Arc<dyn DiskFile>| file.sync_data().map_err(LogError::sync(&path));
             if active.indexes.end() != self.synced.end || self.names_unsynced {
                 sync(&active.log)?;
                 sync(&active.index.file)?;
@@ -160,7 +158,7 @@ impl PartitionLog {
             self.shared
                 .disk
                 .sync_dir(dir)
-                .map_err(LogError::io("fsync", dir))?;
+                .map_err(LogError::sync(dir))?;
             self.names_unsynced = false;
         }
         Ok(())
@@ -176,7 +174,7 @@ impl PartitionLog {
         let path = self.shared.path(base, "log");
         if let Some(entry) = active.indexes.seal() {
             match active.timeindex.append(&entry.encode()) {
-                Err(error) if error.kind() != io::ErrorKind::StorageFull => {
+                Err(error) if !is_full(&error) => {
                     return Err(LogError::io("index", &path)(error));
                 }
                 _ => {}

@@ -8,7 +8,7 @@ use headwater_batch::{Limits, Offset, TopicPartition};
 use super::log::{Active, IndexFile, PartitionLog, Synced, list_segments, remove_segment};
 use super::shared::{SegmentInfo, Shared};
 use crate::disk::{Disk, DiskFile, Open};
-use crate::error::LogError;
+use crate::error::{LogError, is_full};
 use crate::segment::{
     BatchMeta, INDEX_ENTRY_BYTES, INDEX_INTERVAL_BYTES, IndexBuilder, OffsetEntry,
     TIME_ENTRY_BYTES, TimeEntry, index_problem, resync, scan, timeindex_problem,
@@ -220,11 +220,13 @@ impl Resumed {
     ) -> std::io::Result<Active> {
         let replace = |file: Arc<dyn DiskFile>, entries: Vec<u8>| {
             file.set_len(0)?;
-            file.write_at(&entries, 0)?;
-            std::io::Result::Ok(IndexFile {
-                file,
-                bytes: entries.len() as u64,
-            })
+            let bytes = match file.write_at(&entries, 0) {
+                Ok(()) => entries.len() as u64,
+                // An index is a hint: without room it begins with what comes next.
+                Err(error) if is_full(&error) => 0,
+                Err(error) => return Err(error),
+            };
+            std::io::Result::Ok(IndexFile { file, bytes })
         };
         Ok(Active {
             index: replace(index, self.index)?,

@@ -7,6 +7,7 @@ use headwater_batch::{Limits, Offset};
 
 use super::shared::{SegmentInfo, Shared};
 use crate::disk::{DiskFile, read_all, replace};
+use crate::error::is_full;
 use crate::segment::{
     BatchMeta, INDEX_INTERVAL_BYTES, IndexBuilder, OffsetEntry, SEGMENT_BYTES_MAX,
     TIME_ENTRY_BYTES, Window, index_problem, position_for, resync, scan, timeindex_problem,
@@ -43,7 +44,11 @@ pub(super) fn seek(
         return Ok(front);
     }
     let _one = shared.repair.lock().unwrap_or_else(PoisonError::into_inner);
-    rebuild_indexes(shared, segment.base, segment.bytes, file, limits)?;
+    match rebuild_indexes(shared, segment.base, segment.bytes, file, limits) {
+        // Reading on is what makes room: without an index it begins at the front.
+        Err(error) if is_full(&error) => return Ok(front),
+        done => done?,
+    }
     Ok(through_index(shared, segment, file, offset, limits)?.unwrap_or(front))
 }
 
@@ -56,10 +61,9 @@ fn through_index(
     limits: &Limits,
 ) -> io::Result<Option<Spot>> {
     let path = shared.path(segment.base, "index");
-    let index = match read_all(shared.disk.as_ref(), &path, INDEX_BYTES_MAX) {
-        Ok(index) => index,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(error),
+    // Missing, too long or unreadable: a hint that is no good, not a reason to stop reading.
+    let Ok(index) = read_all(shared.disk.as_ref(), &path, INDEX_BYTES_MAX) else {
+        return Ok(None);
     };
     if index_problem(&index, segment.bytes).is_some() || is_short(&index, segment.bytes, limits) {
         return Ok(None);

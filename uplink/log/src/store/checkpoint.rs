@@ -11,6 +11,18 @@ impl Store {
         changes: Vec<(Vec<u8>, Option<Vec<u8>>)>,
         now: Ms,
     ) -> Result<Token, LogError> {
+        // Before anything can fail: the owner gives each change once.
+        let owners = changes
+            .into_iter()
+            .map(|(key, value)| ([&[OWNER][..], &key].concat(), value));
+        self.durable.carry(owners.collect());
+        let done = self.checkpoint_carried(now);
+        self.checkpoint_failed = done.is_err();
+        self.checkpoint_wanted |= done.is_err();
+        done
+    }
+
+    fn checkpoint_carried(&mut self, now: Ms) -> Result<Token, LogError> {
         self.check_running()?;
         if self.durable.in_flight() {
             return Err(LogError::Busy { what: "checkpoint" });
@@ -45,11 +57,7 @@ impl Store {
                 .for_each(|p| p.log.pretend_synced());
         }
         let at = self.packer.oldest().map_or(self.durable.end(), Position);
-        let (mut all, saved) = self.changes(now);
-        let owners = changes
-            .into_iter()
-            .map(|(key, value)| ([&[OWNER][..], &key].concat(), value));
-        all.extend(owners);
+        let (all, saved) = self.changes(now);
         let header = self.header_at(now);
         let done = self.durable.checkpoint(at, all, header, &[]);
         let done = self.fatal(done)?;

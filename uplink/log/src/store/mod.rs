@@ -106,6 +106,8 @@ pub struct Store {
     disk_full: bool,
     stopped: bool,
     checkpoint_wanted: bool,
+    /// The last one failed: not again before the next look at the medium.
+    checkpoint_failed: bool,
     live_bytes_then: u64,
     /// Frames that only a checkpoint lets go of, at most, before entries are refused.
     journal_live_max: u64,
@@ -203,6 +205,7 @@ impl Store {
         self.append_sealed(now)?;
         if now >= self.keep_at {
             self.keep_at = now + keep::KEEP_MS;
+            self.checkpoint_failed = false;
             self.keep(now)?;
         }
         Ok(self.next_tick(now))
@@ -214,12 +217,14 @@ impl Store {
             .durable
             .live_bytes()
             .saturating_sub(self.live_bytes_then);
-        self.checkpoint_wanted || grown >= self.cfg.journal_file_bytes
+        let wanted = self.checkpoint_wanted || grown >= self.cfg.journal_file_bytes;
+        wanted && !self.checkpoint_failed
     }
 
     /// Commits, seals and syncs everything, then makes `changes` durable and trims the journal
     /// (J5). `changes` is the owner's state that changed since the last call, after *all* ops
-    /// staged so far; `None` removes a key. Busy while a job is in flight. Runs inline: some
+    /// staged so far; `None` removes a key. Busy while a job is in flight; Full when the medium has
+    /// no room for it. On an error the changes are kept for the next checkpoint. Runs inline: some
     /// syncs, so tens of ms on a slow card.
     pub fn checkpoint(
         &mut self,
@@ -337,6 +342,7 @@ impl Store {
         let keeps = self.cfg.retention_ms.is_some()
             || self.cfg.retention_bytes.is_some()
             || self.disk_full
+            || self.checkpoint_failed
             || self.unsynced_since.is_some();
         let keep = keeps.then_some(self.keep_at);
         [self.packer.next_due(), self.due, backstop, keep]

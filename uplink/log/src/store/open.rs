@@ -137,6 +137,7 @@ impl Store {
             disk_full: false,
             stopped: false,
             checkpoint_wanted: false,
+            checkpoint_failed: false,
             live_bytes_then: 0,
             journal_live_max: u64::MAX,
             journal_bytes_max: 0,

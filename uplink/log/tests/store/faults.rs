@@ -99,3 +99,37 @@ fn a_failed_sync_stops_the_store() {
     let mut store = open(&disk, &config(), 2);
     write(&mut store, &t, 3, 0);
 }
+
+/// Rule J6: where room is found only at write-back, ENOSPC comes from the fsync, and the pages look
+/// clean afterwards. It is no want of room to be tried again.
+#[test]
+fn a_sync_that_fails_for_want_of_room_stops_the_store_too() {
+    let disk = SimDisk::new(13);
+    let mut store = open(&disk, &config(), 1);
+    let t = tp("a-0");
+    let mut now = 0;
+    let error = loop {
+        assert!(
+            now < 100_000,
+            "a segment is sealed, and synced, before that"
+        );
+        now += 1_000;
+        for n in 0..16 {
+            store.stage(entry(&t, n), now).unwrap();
+        }
+        store.commit(now).unwrap();
+        disk.fail_sync_full(Some(0));
+        match store.tick(now + 500) {
+            Ok(_) => disk.fail_sync_full(None),
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(error.kind(), ErrorKind::Fatal);
+    assert_eq!(store.stage(entry(&t, 0), now), Err(Refused::Stopped));
+    let next = store.next(&t).unwrap();
+    drop(store);
+    restart(&disk, Crash::Power);
+    let store = open(&disk, &config(), 2);
+    let all: Vec<i64> = (0..next.0).collect();
+    assert_eq!(offsets(&store, &t, Offset::ZERO), all);
+}

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod faults;
+mod full;
 mod keep;
 mod lost;
 mod read;

@@ -125,9 +125,7 @@ fn walk(dir: &Path, sync: bool) -> Result<Vec<String>, LogError> {
             }
         }
         if sync {
-            RealDisk
-                .sync_dir(&here)
-                .map_err(LogError::io("sync", &here))?;
+            RealDisk.sync_dir(&here).map_err(LogError::sync(&here))?;
         }
     }
     names.sort();
@@ -141,7 +139,7 @@ fn checksum(path: &Path, sync: bool) -> Result<(u64, u32), LogError> {
         .open(path, how)
         .map_err(LogError::io("open", path))?;
     if sync {
-        file.sync_data().map_err(LogError::io("sync", path))?;
+        file.sync_data().map_err(LogError::sync(path))?;
     }
     let mut crc = crc32fast::Hasher::new();
     let mut buf = vec![0; COPY_BYTES];

@@ -26,7 +26,7 @@ pub use manifest::{MANIFEST_HEADER_BYTES, MANIFEST_MAGIC};
 use self::manifest::{Manifest, copy_dir};
 use super::{Change, Changes, CheckpointStore, Digest, Entries, Mark};
 use crate::disk::{Disk, RealDisk, create_dirs};
-use crate::error::LogError;
+use crate::error::{LogError, is_full};
 
 /// Page cache of a store while it is open.
 pub const CACHE_BYTES: u64 = 1 << 20;
@@ -123,7 +123,7 @@ impl SledStore {
     fn sync_dir(&self) -> Result<(), LogError> {
         RealDisk
             .sync_dir(&self.dir)
-            .map_err(LogError::io("sync", &self.dir))
+            .map_err(LogError::sync(&self.dir))
     }
 
     /// From here on the slot does not count.
@@ -227,8 +227,10 @@ impl CheckpointStore for SledStore {
         self.remove_dir(&scratch)?;
         match loaded {
             Ok(entries) => Ok(Some(entries)),
+            // Without room it cannot be opened, and may be good.
+            Err(why) if is_full(&why) => Err(LogError::io("open", &scratch)(why)),
             Err(why) => {
-                self.move_aside(slot, &why)?;
+                self.move_aside(slot, &why.to_string())?;
                 Ok(None)
             }
         }
@@ -252,7 +254,7 @@ impl CheckpointStore for SledStore {
             merged.insert(key, value.as_deref());
         }
         let mark = open::write(&path, generation, at, &merged)
-            .map_err(|why| LogError::io("checkpoint", &path)(std::io::Error::other(why)))?;
+            .map_err(LogError::io("checkpoint", &path))?;
         let manifest = Manifest::of(&path, mark)?;
         manifest.write(&self.manifest_path(slot))?;
         let bytes: usize = changes

@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::OpenOptions;
+use std::io;
 use std::os::fd::AsRawFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
@@ -22,7 +23,7 @@ const SEGMENT_BYTES: usize = 64 << 10;
 /// How long sled's threads may take to close a store.
 const CLOSE_TRIES: u32 = 10_000;
 
-type Why = String;
+type Why = io::Error;
 
 fn open(path: &Path) -> Result<sled::Db, Why> {
     sled::Config::new()
@@ -32,7 +33,7 @@ fn open(path: &Path) -> Result<sled::Db, Why> {
         .mode(sled::Mode::LowSpace)
         .flush_every_ms(None)
         .open()
-        .map_err(|e| format!("sled does not open: {e}"))
+        .map_err(Why::from)
 }
 
 /// Runs `work` on an open store and closes it, whatever happens.
@@ -43,7 +44,7 @@ fn with<T>(path: &Path, work: impl FnOnce(&sled::Db) -> Result<T, Why>) -> Resul
         drop(db);
         Ok(done)
     };
-    let done = catch_unwind(AssertUnwindSafe(run)).map_err(|_| "sled panicked".to_owned())?;
+    let done = catch_unwind(AssertUnwindSafe(run)).map_err(|_| Why::other("sled panicked"))?;
     closed(path)?;
     done
 }
@@ -60,22 +61,18 @@ fn closed(path: &Path) -> Result<(), Why> {
         }
         std::thread::park_timeout(Duration::from_millis(1));
     }
-    Err("sled does not close".to_owned())
-}
-
-fn text(e: sled::Error) -> Why {
-    e.to_string()
+    Err(Why::other("sled does not close"))
 }
 
 fn meta(db: &sled::Db) -> Result<Option<Mark>, Why> {
-    let Some(value) = db.get(META_KEY).map_err(text)? else {
+    let Some(value) = db.get(META_KEY)? else {
         return Ok(None);
     };
     let words: [[u8; 8]; 3] = match value.chunks_exact(8).map(|c| c.try_into()).collect() {
         Ok::<Vec<_>, _>(words) => words
             .try_into()
-            .map_err(|_| "a short meta entry".to_owned())?,
-        Err(_) => return Err("a short meta entry".to_owned()),
+            .map_err(|_| Why::other("a short meta entry"))?,
+        Err(_) => return Err(Why::other("a short meta entry")),
     };
     let [generation, at, digest] = words.map(u64::from_le_bytes);
     Ok(Some(Mark {
@@ -89,17 +86,19 @@ fn meta(db: &sled::Db) -> Result<Option<Mark>, Why> {
 pub(super) fn load(path: &Path, mark: &Mark) -> Result<Entries, Why> {
     with(path, |db| {
         if meta(db)? != Some(*mark) {
-            return Err("the store is of another generation than its manifest".to_owned());
+            return Err(Why::other(
+                "the store is of another generation than its manifest",
+            ));
         }
         let mut digest = Digest::default();
         let mut entries = Entries::new();
         for entry in db.range([OWNER]..) {
-            let (key, value) = entry.map_err(text)?;
+            let (key, value) = entry?;
             digest.add(&key[1..], &value);
             entries.push((key[1..].to_vec(), value.to_vec()));
         }
         if digest.0 != mark.digest {
-            return Err("the entries do not match the digest".to_owned());
+            return Err(Why::other("the entries do not match the digest"));
         }
         Ok(entries)
     })
@@ -119,7 +118,7 @@ pub(super) fn write(
         for (key, value) in changes {
             stored.truncate(1);
             stored.extend_from_slice(key);
-            if let Some(old) = db.get(&stored).map_err(text)? {
+            if let Some(old) = db.get(&stored)? {
                 digest.remove(key, &old);
             }
             match value {
@@ -140,8 +139,8 @@ pub(super) fn write(
             .flat_map(|n| n.to_le_bytes())
             .collect();
         batch.insert(META_KEY, meta);
-        db.apply_batch(batch).map_err(text)?;
-        db.flush().map_err(text)?;
+        db.apply_batch(batch)?;
+        db.flush()?;
         Ok(mark)
     })
 }

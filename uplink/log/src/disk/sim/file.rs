@@ -102,13 +102,17 @@ impl DiskFile for SimFile {
             rng,
             counters,
             fail_sync,
+            fail_sync_full,
             ..
         } = &mut *state;
         let content = files.entry(self.ino).or_default();
         if fires(fail_sync) {
             counters.eio += 1;
             content.fail_sync(rng);
-            return Err(eio());
+            return Err(match fail_sync_full {
+                true => io::ErrorKind::StorageFull.into(),
+                false => eio(),
+            });
         }
         content.sync();
         Ok(())

@@ -74,6 +74,7 @@ struct State {
     crash_at: Option<(u64, Crash)>,
     crash_at_sync: Option<(u64, Crash)>,
     fail_sync: Option<u64>,
+    fail_sync_full: bool,
     fail_write: Option<u64>,
     capacity: u64,
     rng: Rng,
@@ -164,7 +165,15 @@ impl SimDisk {
     /// The `nth` sync of a file from now (0 is the next) fails with EIO. As on Linux, its pages
     /// then look clean: they stay readable, a later sync succeeds, a power cut loses them.
     pub fn fail_sync(&self, nth: u64) {
-        self.state().fail_sync = Some(nth);
+        let mut state = self.state();
+        (state.fail_sync, state.fail_sync_full) = (Some(nth), false);
+    }
+
+    /// As [`SimDisk::fail_sync`], but the reason is `StorageFull`: file systems that find room only
+    /// when they write back, and thin volumes, say so. `None` takes either order back.
+    pub fn fail_sync_full(&self, nth: Option<u64>) {
+        let mut state = self.state();
+        (state.fail_sync, state.fail_sync_full) = (nth, true);
     }
 
     /// The `nth` write from now (0 is the next) fails with EIO, half done.
@@ -204,6 +213,7 @@ impl State {
             crash_at: None,
             crash_at_sync: None,
             fail_sync: None,
+            fail_sync_full: false,
             fail_write: None,
             capacity: u64::MAX,
             rng: Rng(seed),
