@@ -5,7 +5,7 @@
 pub const PRODUCER_BATCHES: usize = 5;
 
 /// Producers remembered per partition. At the bound the one that has been silent longest, by the
-/// times in entries, is forgotten; it may then only go on with a new producer id.
+/// times in entries, is forgotten; it may then only go on from sequence 0: with a new id or epoch.
 pub const PRODUCERS_PER_PARTITION: usize = 4096;
 
 /// Partitions of one topic. More are refused.

@@ -176,8 +176,8 @@ impl Shard {
         if partition.topic_id != topic_id {
             return Err(Refusal::UnknownPartition);
         }
-        let (is_empty, log_start) = (partition.start == partition.next, partition.start);
-        if let Verdict::Repeated(seen) = self.judge_producer(tp, &facts, is_empty)? {
+        let log_start = partition.start;
+        if let Verdict::Repeated(seen) = self.judge_producer(tp, &facts)? {
             let epoch = partition
                 .epoch_at(seen.base)
                 .unwrap_or(partition.epoch_base);

@@ -4,6 +4,11 @@
 //! their sequence numbers; one of them again is answered with its first offset, the next sequence
 //! is taken, anything else is out of order. A new epoch starts at sequence 0; an old epoch is
 //! fenced. Sequence numbers wrap from 2^31-1 to 0.
+//!
+//! Stricter than Kafka: a producer that is not known starts at 0 as well. Of several batches in
+//! flight the first may have been refused (too large, no room, a partition not open yet); were the
+//! second taken, the first would come in behind it and pass for a duplicate, and so be lost. As it
+//! is, what a producer has here is whole from 0 on, and what lies behind is a duplicate for certain.
 
 use std::collections::VecDeque;
 
@@ -94,7 +99,6 @@ impl Shard {
         &self,
         tp: &TopicPartition,
         facts: &BatchFacts,
-        partition_is_empty: bool,
     ) -> Result<Verdict, Refusal> {
         if facts.producer_id < 0 {
             return Ok(Verdict::New);
@@ -105,14 +109,10 @@ impl Shard {
             .and_then(|of| of.get(&facts.producer_id))
         {
             Some(producer) => producer.judge(facts),
-            // An unknown producer in mid-sequence: its rows were evicted or its records aged out,
-            // which Kafka lets pass. In an empty partition nothing can have aged out unnoticed.
-            None if facts.base_sequence != 0 && partition_is_empty => {
-                Err(Refusal::OutOfOrderSequence {
-                    expected: 0,
-                    got: facts.base_sequence,
-                })
-            }
+            None if facts.base_sequence != 0 => Err(Refusal::OutOfOrderSequence {
+                expected: 0,
+                got: facts.base_sequence,
+            }),
             None => Ok(Verdict::New),
         }
     }

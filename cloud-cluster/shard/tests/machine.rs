@@ -73,16 +73,27 @@ fn a_repeated_batch_keeps_its_first_offset() {
     assert_eq!(log.shard.partition(&tp(0)).unwrap().next, Offset(3));
 }
 
+/// The first of two batches in flight was refused before it came here. Taking the second would have
+/// the first, sent again, pass for a duplicate: acknowledged and lost.
 #[test]
-fn a_producer_in_mid_sequence_is_not_taken_by_an_empty_partition() {
+fn a_producer_begins_at_sequence_0_also_where_others_have_written() {
     let mut log = Logged::new();
     log.open(0);
-    let applied = log.produce(0, batch(0, &[1], Some((9, 0, 5))));
     let refusal = Refusal::OutOfOrderSequence {
         expected: 0,
-        got: 5,
+        got: 2,
     };
+    let (first, second) = (
+        batch(0, &[1, 2], Some((9, 0, 0))),
+        batch(0, &[3], Some((9, 0, 2))),
+    );
+    let applied = log.produce(0, second.clone());
+    assert_eq!(applied.outcome, Outcome::Refused(refusal.clone()));
+    log.produce(0, batch(0, &[7], None));
+    let applied = log.produce(0, second.clone());
     assert_eq!(applied.outcome, Outcome::Refused(refusal));
+    assert_eq!(appended(&log.produce(0, first).outcome), (1, 3));
+    assert_eq!(appended(&log.produce(0, second).outcome), (3, 4));
 }
 
 #[test]
