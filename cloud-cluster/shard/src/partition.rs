@@ -32,15 +32,19 @@ pub struct Partition {
 
 impl Partition {
     /// For OffsetForLeaderEpoch: the largest known epoch that is not above `epoch`, and where it
-    /// ends. `None` when nothing of that age is known (the log starts later, or is empty).
-    pub fn epoch_end(&self, epoch: i32) -> Option<(i32, Offset)> {
+    /// ends. An epoch below all known ones had no records, or they are gone: it ends where the first
+    /// known one begins, as Kafka's leaders say too. "Not known" is no answer: consumers take it for
+    /// a truncation and reset, past records that they have not read.
+    pub fn epoch_end(&self, epoch: i32) -> (i32, Offset) {
         let after = self.epochs.partition_point(|(known, _)| *known <= epoch);
-        let (found, _) = *self.epochs.get(after.checked_sub(1)?)?;
         let end = self
             .epochs
             .get(after)
             .map_or(self.next, |(_, start)| *start);
-        Some((found, end))
+        match after.checked_sub(1) {
+            Some(found) => (self.epochs[found].0, end),
+            None => (epoch, end.max(self.start)),
+        }
     }
 
     /// The epoch of the batch at `offset`.
@@ -326,13 +330,28 @@ mod tests {
     #[test]
     fn epochs_end_where_the_next_begins() {
         let p = partition(0, 30, &[(1, 0), (3, 10), (4, 25)]);
-        assert_eq!(p.epoch_end(0), None);
-        assert_eq!(p.epoch_end(1), Some((1, Offset(10))));
-        assert_eq!(p.epoch_end(2), Some((1, Offset(10))));
-        assert_eq!(p.epoch_end(3), Some((3, Offset(25))));
-        assert_eq!(p.epoch_end(9), Some((4, Offset(30))));
+        assert_eq!(p.epoch_end(1), (1, Offset(10)));
+        assert_eq!(p.epoch_end(2), (1, Offset(10)));
+        assert_eq!(p.epoch_end(3), (3, Offset(25)));
+        assert_eq!(p.epoch_end(9), (4, Offset(30)));
         assert_eq!(p.epoch_at(Offset(9)), Some(1));
         assert_eq!(p.epoch_at(Offset(10)), Some(3));
+    }
+
+    /// A consumer that waits at the end of an empty log, or at a log start whose last deleted record
+    /// had an older epoch, knows an epoch of which nothing is left. It must hear of no truncation.
+    #[test]
+    fn an_epoch_without_records_ends_where_the_log_goes_on() {
+        let untouched = partition(0, 0, &[]);
+        assert_eq!(untouched.epoch_end(3), (3, Offset(0)));
+        let begun = partition(0, 10, &[(4, 0)]);
+        assert_eq!(begun.epoch_end(3), (3, Offset(0)));
+        let mut deleted = partition(0, 150, &[(3, 0), (4, 100)]);
+        deleted.start = Offset(100);
+        deleted.trim_epochs();
+        assert_eq!(deleted.epoch_end(3), (3, Offset(100)));
+        let inside = partition(120, 150, &[(4, 100)]);
+        assert_eq!(inside.epoch_end(3), (3, Offset(120)));
     }
 
     #[test]

@@ -125,7 +125,7 @@ fn epochs_follow_the_terms_of_entries() {
     log.produce(0, batch(0, &[3], None));
     let partition = log.shard.partition(&tp(0)).unwrap();
     assert_eq!(partition.epochs, vec![(1, Offset(0)), (4, Offset(2))]);
-    assert_eq!(partition.epoch_end(1), Some((1, Offset(2))));
+    assert_eq!(partition.epoch_end(1), (1, Offset(2)));
 }
 
 #[test]

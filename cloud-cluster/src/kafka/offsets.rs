@@ -106,6 +106,9 @@ impl Reader {
         let partition = shard
             .partition(&ask.tp)
             .ok_or(ErrorCode::NotLeaderOrFollower)?;
+        if ask.leader_epoch < 0 {
+            return Ok(None);
+        }
         let current = partition.epoch_base + shard.applied().term as i32;
         if ask.leader_epoch == current {
             let end_offset = partition.next.0;
@@ -114,8 +117,8 @@ impl Reader {
                 end_offset,
             }));
         }
-        let found = partition.epoch_end(ask.leader_epoch);
-        Ok(found.map(|(leader_epoch, end)| EpochEnd {
+        let (leader_epoch, end) = partition.epoch_end(ask.leader_epoch);
+        Ok(Some(EpochEnd {
             leader_epoch,
             end_offset: end.0,
         }))

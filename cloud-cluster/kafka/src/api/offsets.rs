@@ -146,7 +146,8 @@ pub struct EpochAsk {
 }
 
 /// The largest known epoch at or below the one asked for, and where it ends: the start of the
-/// next, or the high watermark for the current one.
+/// next, or the high watermark for the current one. An epoch below all known ones ends where the
+/// first of those starts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EpochEnd {
     pub leader_epoch: i32,
@@ -192,9 +193,9 @@ pub(crate) fn plan_epochs(
 }
 
 impl EpochPlan {
-    /// `ends[i]` is for `asks[i]`; Ok(None): not known, answered as -1, which turns the client's
-    /// validation off. A wrong answer makes clients report truncation. One that is missing is
-    /// answered OFFSET_NOT_AVAILABLE.
+    /// `ends[i]` is for `asks[i]`; Ok(None): no epoch was named, answered as -1. To clients that is
+    /// a truncation, as an end below their position is: they reset, perhaps past what they have not
+    /// read. One that is missing is answered OFFSET_NOT_AVAILABLE, which they ask again for.
     pub fn respond(self, ends: Vec<Result<Option<EpochEnd>, ErrorCode>>) -> Reply {
         let answer = |(index, ask): (i32, Result<Option<usize>, ErrorCode>)| {
             let response = EpochEndOffset::default()
