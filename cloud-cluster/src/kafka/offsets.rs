@@ -2,10 +2,11 @@
 
 use headwater_batch::{BatchError, BatchView, Decoder, Limits, Offset, TopicPartition};
 use headwater_kafka::{EpochAsk, EpochEnd, ErrorCode, Foreign, FoundOffset, OffsetAsk, OffsetAt};
+use headwater_shard::Segment;
 
 use super::reads::Reader;
 use crate::cold::{Found, SegmentName, batches};
-use crate::hot::PartitionLog;
+use crate::hot::{HotBatch, PartitionLog};
 
 /// What the records of one batch may take when decompressed here.
 const RECORDS_BYTES_MAX: usize = 64 << 20;
@@ -63,15 +64,39 @@ impl Reader {
         log: &PartitionLog,
         timestamp: i64,
     ) -> Result<Option<FoundOffset>, ErrorCode> {
+        let held = self.held(tp, log);
+        self.search(tp, held, timestamp).await
+    }
+
+    /// What is held now. The hot end first: what turns cold between the two looks is in both, where
+    /// the other way round it would be in neither, and the search would pass it over.
+    fn held(&self, tp: &TopicPartition, log: &PartitionLog) -> Held {
         let start = log.marks().start;
+        let hot = log.range(start, Offset::MAX);
+        let shard = self.shards.read(self.shards.of(tp));
+        let segments = shard
+            .segments(tp)
+            .map(|(base, s)| (SegmentName::new(tp, base, s.uuid), s.clone()))
+            .collect();
+        Held {
+            start,
+            segments,
+            hot,
+        }
+    }
+
+    async fn search(
+        &self,
+        tp: &TopicPartition,
+        held: Held,
+        timestamp: i64,
+    ) -> Result<Option<FoundOffset>, ErrorCode> {
+        let Held {
+            start,
+            segments,
+            hot,
+        } = held;
         let mut searched = start;
-        let segments: Vec<_> = {
-            let shard = self.shards.read(self.shards.of(tp));
-            let all = shard
-                .segments(tp)
-                .map(|(base, s)| (SegmentName::new(tp, base, s.uuid), s));
-            all.map(|(name, segment)| (name, segment.clone())).collect()
-        };
         for (name, segment) in segments {
             searched = searched.max(segment.end);
             if segment.max_timestamp < timestamp {
@@ -89,8 +114,8 @@ impl Reader {
                 return Ok(Some(found));
             }
         }
-        for (_, batch) in log.range(searched, Offset::MAX) {
-            if batch.max_timestamp < timestamp {
+        for (_, batch) in hot {
+            if batch.end <= searched || batch.max_timestamp < timestamp {
                 continue;
             }
             let found = batches(&batch.bytes).next();
@@ -123,6 +148,14 @@ impl Reader {
             end_offset: end.0,
         }))
     }
+}
+
+/// One partition as it was at a moment: its segments, and the batches that were hot. Some may be in
+/// both.
+struct Held {
+    start: Offset,
+    segments: Vec<(SegmentName, Segment)>,
+    hot: Vec<(Offset, HotBatch)>,
 }
 
 /// Looks into one batch. One that cannot be decoded answers with its first record: too early is a
@@ -159,4 +192,147 @@ fn search(found: &Found, start: Offset, timestamp: i64) -> Result<Option<FoundOf
         }
     }
     Ok(None)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use bytes::Bytes;
+    use headwater_batch::{BatchBuilder, Level, NewRecord};
+    use headwater_kafka::FetchPartition;
+    use headwater_log::segment::SegmentBuilder;
+    use headwater_shard::{At, Entry, Shard};
+
+    use super::*;
+    use crate::cold::ColdStore;
+    use crate::hot::Hot;
+    use crate::shards::Shards;
+
+    const TIME: i64 = 1_000;
+
+    /// A reader of one partition with one hot batch per timestamp, one record each.
+    fn reader(tp: &TopicPartition, times: &[i64]) -> Reader {
+        let cold = ColdStore::of(Arc::new(object_store::memory::InMemory::new()));
+        let reader = Reader {
+            shards: Arc::new(Shards::new(vec![Shard::new(); 2])),
+            hot: Arc::new(Hot::default()),
+            cold: Arc::new(cold),
+        };
+        let open = Entry::OpenPartition {
+            tp: tp.clone(),
+            topic_id: 1,
+            epoch_base: 0,
+        };
+        apply(&reader, tp, &open, &Bytes::new());
+        reader.hot.open(tp, 1, Offset(0), Offset(0));
+        let log = reader.hot.partition(tp).unwrap();
+        for (base, time) in (0..).zip(times) {
+            let mut batch = BatchBuilder::new(Offset(base), Level::None);
+            batch.push(&NewRecord::new(*time, "k", "v")).unwrap();
+            let bytes = Bytes::from(batch.finish().to_vec());
+            let produce = Entry::Produce {
+                tp: tp.clone(),
+                topic_id: 1,
+                at_ms: 0,
+            };
+            apply(&reader, tp, &produce, &bytes);
+            let batch = HotBatch {
+                end: Offset(base + 1),
+                epoch: 1,
+                at_ms: 0,
+                max_timestamp: *time,
+                position: 0,
+                bytes,
+            };
+            log.append(Offset(base), batch);
+        }
+        reader
+    }
+
+    fn apply(reader: &Reader, tp: &TopicPartition, entry: &Entry, batch: &Bytes) {
+        let mut shard = reader.shards.write(reader.shards.of(tp));
+        let index = shard.applied().index + 1;
+        shard.apply(At { index, term: 1 }, entry, batch);
+    }
+
+    /// As the sealer does it.
+    async fn seal(reader: &Reader, tp: &TopicPartition, end: i64) {
+        let log = reader.hot.partition(tp).unwrap();
+        let run = log.range(Offset(0), Offset(end));
+        let base = run[0].0;
+        let mut builder = SegmentBuilder::new(base);
+        for (_, batch) in &run {
+            let appended = builder.append(&batch.bytes, &crate::batches::ANY_SIZE);
+            appended.unwrap();
+        }
+        let bytes = builder.finish();
+        let segment = Segment {
+            end: Offset(end),
+            uuid: 5,
+            log_bytes: bytes.log.len() as u64,
+            index_bytes: bytes.index.len() as u64,
+            time_index_bytes: bytes.timeindex.len() as u64,
+            max_timestamp: run.iter().map(|(_, b)| b.max_timestamp).max().unwrap(),
+            appended_ms: 0,
+        };
+        let name = SegmentName::new(tp, base, segment.uuid);
+        reader.cold.put(&name, bytes).await.unwrap();
+        let entry = Entry::AddSegment {
+            tp: tp.clone(),
+            topic_id: 1,
+            base,
+            segment,
+        };
+        apply(reader, tp, &entry, &Bytes::new());
+        log.drop_below(Offset(end));
+    }
+
+    /// Deleted and made again while a Fetch waits: neither the new topic's records nor its ends are
+    /// what was asked for. OFFSET_OUT_OF_RANGE would have the consumer reset.
+    #[tokio::test]
+    async fn a_fetch_is_not_answered_from_a_later_topic_of_the_same_name() {
+        let tp: TopicPartition = "t-0".parse().unwrap();
+        let reader = reader(&tp, &[TIME]);
+        let wanted = |offset| FetchPartition {
+            tp: tp.clone(),
+            topic_id: uuid::Uuid::from_u128(1),
+            offset,
+            max_bytes: 1_000,
+        };
+        let before = reader.partition(&wanted(1), 1_000, true).await;
+        assert_eq!((before.error, before.high_watermark), (None, 1));
+        reader.hot.open(&tp, 2, Offset(0), Offset(0));
+        for offset in [0, 1] {
+            let after = reader.partition(&wanted(offset), 1_000, true).await;
+            assert_eq!(after.error, Some(ErrorCode::NotLeaderOrFollower));
+        }
+    }
+
+    /// A record that turns cold during a search by time must not be passed over: a consumer that
+    /// seeks by time would never see it.
+    #[tokio::test]
+    async fn what_turns_cold_during_a_search_is_found() {
+        let tp: TopicPartition = "t-0".parse().unwrap();
+        let times = [TIME, TIME + 1, TIME + 2, TIME + 3];
+        for sealed in 0..=4 {
+            let reader = reader(&tp, &times);
+            let log = reader.hot.partition(&tp).unwrap();
+            let before = reader.held(&tp, &log);
+            if sealed > 0 {
+                seal(&reader, &tp, sealed).await;
+            }
+            let after = reader.held(&tp, &log);
+            // Sealed between the look at the hot end and that at the segments.
+            let during = Held {
+                start: before.start,
+                hot: before.hot.clone(),
+                segments: after.segments.clone(),
+            };
+            for held in [before, during, after] {
+                let found = reader.search(&tp, held, TIME + 1).await.unwrap();
+                assert_eq!(found.map(|f| f.offset), Some(1), "{sealed} sealed");
+            }
+        }
+    }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use headwater_batch::{Offset, TopicPartition};
-use headwater_kafka::{ErrorCode, FetchPlan, Fetched};
+use headwater_kafka::{ErrorCode, FetchPartition, FetchPlan, Fetched};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -47,24 +47,25 @@ impl Reader {
         let (mut all, mut so_far) = (Vec::with_capacity(plan.partitions.len()), 0);
         for (i, wanted) in plan.partitions.iter().enumerate() {
             let (bytes_max, first_whole) = plan.allowance(i, so_far);
-            let fetched = self
-                .partition(&wanted.tp, wanted.offset, bytes_max, first_whole)
-                .await;
+            let fetched = self.partition(wanted, bytes_max, first_whole).await;
             so_far += fetched.byte_len();
             all.push(fetched);
         }
         all
     }
 
-    async fn partition(
+    pub(super) async fn partition(
         &self,
-        tp: &TopicPartition,
-        offset: i64,
+        wanted: &FetchPartition,
         bytes_max: usize,
         first_whole: bool,
     ) -> Fetched {
-        let Some(log) = self.hot.partition(tp) else {
-            // The topic is there, or the plan would not name it: its partition is being opened.
+        let (tp, offset) = (&wanted.tp, wanted.offset);
+        let wanted_id = wanted.topic_id.as_u128();
+        let log = self.hot.partition(tp);
+        let Some(log) = log.filter(|log| log.topic_id() == wanted_id) else {
+            // The topic was there, or the plan would not name it: its partition is being opened, or
+            // it was deleted during the wait and the client has to look again.
             return Fetched::failed(ErrorCode::NotLeaderOrFollower);
         };
         let marks = log.marks();

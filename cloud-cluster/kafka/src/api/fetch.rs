@@ -26,6 +26,9 @@ const ZSTD_FROM: i16 = 10;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FetchPartition {
     pub tp: TopicPartition,
+    /// The topic that was named or meant. One of the same name that was made since is another:
+    /// the offset says nothing about it.
+    pub topic_id: Uuid,
     pub offset: i64,
     /// The most bytes from this partition, save that the first batch of a reply always goes.
     pub max_bytes: u32,
@@ -118,9 +121,11 @@ pub(crate) fn plan(node: &dyn Node, peer: &Peer, call: Call, request: FetchReque
             let planned = match &topic {
                 None if by_id => Err(ErrorCode::UnknownTopicId),
                 topic => ready(node, topic.as_ref(), part).map(|tp| {
+                    let topic = topic.as_ref().expect("a led partition has a topic");
                     let max_bytes = u32::try_from(part.partition_max_bytes).unwrap_or(0);
                     partitions.push(FetchPartition {
                         tp,
+                        topic_id: topic.id,
                         offset: part.fetch_offset,
                         max_bytes,
                     });
