@@ -31,9 +31,20 @@ pub async fn run(
 ) {
     loop {
         tokio::time::sleep(every).await;
-        for (tp, start) in due(&shards, defaults, clock.wall_ms()) {
+        for Move {
+            tp,
+            topic_id,
+            start,
+        } in due(&shards, defaults, clock.wall_ms())
+        {
             tracing::info!(%tp, %start, "retention moves the log start");
             let shard = shards.of(&tp);
+            // Deleted and made again while the moves before this one were committed: the offset
+            // means nothing there.
+            let known = shards.read(shard).partition(&tp).map(|p| p.topic_id);
+            if known != Some(topic_id) {
+                continue;
+            }
             let entry = Entry::LogStart { tp, start };
             if let Err(error) = commit(&*log, shard, entry, Bytes::new()).await {
                 tracing::warn!(%error, "retention waits");
@@ -43,18 +54,25 @@ pub async fn run(
     }
 }
 
-fn due(shards: &Shards, defaults: Retention, now_ms: i64) -> Vec<(TopicPartition, Offset)> {
+/// A log start that is due.
+struct Move {
+    tp: TopicPartition,
+    topic_id: u128,
+    start: Offset,
+}
+
+fn due(shards: &Shards, defaults: Retention, now_ms: i64) -> Vec<Move> {
     let mut moves = Vec::new();
     for id in shards.data() {
         let shard = shards.read(id);
         for (tp, partition) in shard.partitions() {
             let retention = of_topic(shards, tp, defaults);
             let start = new_start(shard.segments(tp), retention, now_ms);
-            moves.extend(
-                start
-                    .filter(|start| *start > partition.start)
-                    .map(|s| (tp.clone(), s)),
-            );
+            moves.extend(start.filter(|s| *s > partition.start).map(|start| Move {
+                tp: tp.clone(),
+                topic_id: partition.topic_id,
+                start,
+            }));
         }
     }
     moves
@@ -80,22 +98,26 @@ fn of_topic(shards: &Shards, tp: &TopicPartition, defaults: Retention) -> Retent
     }
 }
 
-/// The end of the newest segment that has to go.
+/// The end of the last segment that has to go. As in Kafka they go from the oldest on, up to the
+/// first that has to stay: a time that was stamped by a wrong clock takes nothing older along. By
+/// size a segment goes only while at least `bytes` are left without it.
 fn new_start<'a>(
-    segments: impl DoubleEndedIterator<Item = (Offset, &'a Segment)>,
+    segments: impl Iterator<Item = (Offset, &'a Segment)>,
     retention: Retention,
     now_ms: i64,
 ) -> Option<Offset> {
-    let mut newer_bytes = 0i64;
-    for (_, segment) in segments.rev() {
+    let segments: Vec<_> = segments.map(|(_, segment)| segment).collect();
+    let (mut left, mut start) = (segments.iter().map(|s| s.log_bytes).sum::<u64>(), None);
+    for segment in segments {
+        left -= segment.log_bytes;
         let is_old = retention.ms >= 0 && now_ms - segment.appended_ms > retention.ms;
-        newer_bytes = newer_bytes.saturating_add(segment.log_bytes as i64);
-        let is_over = retention.bytes >= 0 && newer_bytes > retention.bytes;
-        if is_old || is_over {
-            return Some(segment.end);
+        let is_over = u64::try_from(retention.bytes).is_ok_and(|bytes| left >= bytes);
+        if !(is_old || is_over) {
+            break;
         }
+        start = Some(segment.end);
     }
-    None
+    start
 }
 
 #[cfg(test)]
@@ -126,8 +148,26 @@ mod tests {
         assert_eq!(start(1000, -1, 2000), None);
         assert_eq!(start(1000, -1, 2001), Some(10));
         assert_eq!(start(1000, -1, 9999), Some(30));
+        // What is left is never less than was asked for.
         assert_eq!(start(-1, 300, 0), None);
-        assert_eq!(start(-1, 299, 0), Some(10));
+        assert_eq!(start(-1, 201, 0), None);
+        assert_eq!(start(-1, 200, 0), Some(10));
+        assert_eq!(start(-1, 50, 0), Some(20));
         assert_eq!(start(-1, 0, 0), Some(30));
+    }
+
+    #[test]
+    fn a_wrong_clock_takes_nothing_older_along() {
+        let held = [segment(10, 5000), segment(20, 0), segment(30, 5000)];
+        let start = |now| {
+            let segments = held.iter().map(|s| (Offset(s.end.0 - 10), s));
+            let retention = Retention {
+                ms: 1000,
+                bytes: -1,
+            };
+            new_start(segments, retention, now).map(|o| o.0)
+        };
+        assert_eq!(start(5500), None);
+        assert_eq!(start(6001), Some(30));
     }
 }
