@@ -210,6 +210,9 @@ async fn answer(cluster: Cluster, mut waiting: UnboundedReceiver<Proposed>) {
                 tracing::error!(partition = %to, ?other, "a stream entry was refused");
                 reply.committed(StreamOutcome::Rejected(RejectCode::Unacceptable));
             }
+            Err(ProposeError::TooLarge { .. }) => {
+                reply.committed(StreamOutcome::Rejected(RejectCode::TooLarge));
+            }
             Err(_) => reply.retry(),
         }
     }

@@ -12,6 +12,8 @@
 pub mod frames;
 pub mod local;
 mod recover;
+#[cfg(test)]
+mod tests;
 mod writer;
 
 use std::future::Future;

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use headwater_batch::{Offset, TopicPartition};
-use headwater_log::durable::{CheckpointUse, Frame};
+use headwater_log::durable::{CheckpointUse, FRAME_BYTES_MAX, Frame};
 use headwater_log::{Durable, DurableConfig, LogError};
 use headwater_shard::{At, Entry, LoadError, Shard, decode};
 use thiserror::Error;
@@ -127,7 +127,8 @@ fn open_durable(
     let durable = DurableConfig {
         file_bytes: config.file_bytes,
         files_max: config.files_max,
-        group_bytes_max: GROUP_BYTES,
+        // The largest frame must fit too, not only what is gathered at most.
+        group_bytes_max: GROUP_BYTES.max(FRAME_BYTES_MAX + 1024),
         // Batches are compressed; what is not is small.
         compress_above_bytes: usize::MAX,
         ..DurableConfig::new(&config.journal_dir, salt_seed)
