@@ -4,7 +4,7 @@
 //! its partitions' entries out of order. A crash in between is repaired at the next start
 //! ([`Topics::reconcile`]): the metadata shard says what there is.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -15,7 +15,7 @@ use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
 
 use crate::clock::Clock;
-use crate::shardlog::{ProposeError, ShardLog, commit};
+use crate::shardlog::{ProposeError, ShardId, ShardLog, commit};
 use crate::shards::Shards;
 use crate::tasks::Tasks;
 
@@ -249,8 +249,32 @@ impl Worker {
             for (tp, id) in orphans {
                 self.close(tp, id).await?;
             }
+            self.forget_offsets_without_topic(shard, &topics).await?;
         }
         Ok(Uuid::nil())
+    }
+
+    /// A deletion that was cut short left them; in a topic of that name that comes later they would
+    /// have consumers begin in the middle, or behind its end.
+    async fn forget_offsets_without_topic(
+        &self,
+        id: ShardId,
+        topics: &BTreeMap<TopicName, (u128, u32)>,
+    ) -> Result<(), TopicError> {
+        let gone: BTreeSet<TopicName> = {
+            let shard = self.shards.read(id);
+            let groups = shard.groups().map(|(name, _)| name);
+            let held = groups.flat_map(|name| shard.offsets_of_group(name));
+            held.map(|(tp, _)| &tp.topic)
+                .filter(|topic| !topics.contains_key(*topic))
+                .cloned()
+                .collect()
+        };
+        for topic in gone {
+            let entry = Entry::ForgetTopicOffsets { topic };
+            commit(&*self.log, id, entry, Bytes::new()).await?;
+        }
+        Ok(())
     }
 
     fn find(&self, name: &TopicName) -> Result<(Uuid, u32), Refusal> {
