@@ -5,10 +5,13 @@
 //! second task answers in the same order once they are applied. What is not known to be committed is
 //! answered with retry, which is always harmless: the stream's table knows what it has.
 //!
-//! Bounds: what waits in a lane is bounded per connection by the session's `pending_bytes_max`.
+//! Bounds: [`LANE_BYTES`] wait in a lane, and what comes beyond is answered with retry at once. The
+//! session's own `pending_bytes_max` does not bound it: a session forgets what was not answered in
+//! time and has the edge send again, while the lane still holds it.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
@@ -31,13 +34,17 @@ mod tests;
 
 /// Edges share this many lanes.
 const LANES: u32 = 16;
+/// What may wait in one lane.
+const LANE_BYTES: usize = 16 << 20;
+/// What an entry costs beside its batch.
+const WORK_OVERHEAD_BYTES: usize = 256;
 /// Alarms that the status page shows; older ones are in the log.
 const ALARMS: usize = 100;
 
 /// Takes what edges send.
 #[derive(Debug)]
 pub struct Receiver {
-    lanes: Vec<UnboundedSender<Work>>,
+    lanes: Vec<LaneIn>,
     addresses: Vec<String>,
     clock: Clock,
     alarms: Mutex<VecDeque<Alarm>>,
@@ -53,8 +60,38 @@ pub struct Alarm {
 
 #[derive(Debug)]
 enum Work {
-    Commit(StreamKey, StreamEntry, Reply),
+    Commit(StreamKey, Box<StreamEntry>, Reply, Waiting),
     Connected(EdgeName),
+}
+
+/// Where a lane takes its work, and the bytes of what waits there.
+#[derive(Debug)]
+struct LaneIn {
+    work: UnboundedSender<Work>,
+    waiting: Arc<AtomicUsize>,
+}
+
+/// An entry's share of [`LANE_BYTES`], given back when the lane is done with it.
+#[derive(Debug)]
+struct Waiting {
+    total: Arc<AtomicUsize>,
+    bytes: usize,
+}
+
+impl Waiting {
+    /// `None` when too much waits already.
+    fn enter(total: &Arc<AtomicUsize>, bytes: usize) -> Option<Waiting> {
+        let total = total.clone();
+        let before = total.fetch_add(bytes, Ordering::Relaxed);
+        let waiting = Waiting { total, bytes };
+        (before < LANE_BYTES).then_some(waiting)
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.total.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
 }
 
 /// What a lane works with.
@@ -83,7 +120,10 @@ impl Receiver {
                 }
                 .run(queue),
             );
-            sender
+            LaneIn {
+                work: sender,
+                waiting: Arc::default(),
+            }
         };
         let lanes = (0..LANES).map(lane).collect();
         Receiver {
@@ -104,7 +144,7 @@ impl Receiver {
             .collect()
     }
 
-    fn lane(&self, edge: &EdgeName) -> &UnboundedSender<Work> {
+    fn lane(&self, edge: &EdgeName) -> &LaneIn {
         let number = (murmur2(edge.as_str().as_bytes()) & 0x7fff_ffff) % LANES;
         &self.lanes[number as usize]
     }
@@ -112,10 +152,15 @@ impl Receiver {
 
 impl Sink for Receiver {
     fn commit(&self, key: StreamKey, entry: StreamEntry, reply: Reply) {
+        let lane = self.lane(&key.edge);
+        let bytes = entry.batch().map_or(0, Bytes::len) + WORK_OVERHEAD_BYTES;
+        let Some(waiting) = Waiting::enter(&lane.waiting, bytes) else {
+            return reply.retry();
+        };
         // A lane that is gone drops the reply, which says retry.
-        let _ = self
-            .lane(&key.edge)
-            .send(Work::Commit(key.clone(), entry, reply));
+        let _ = lane
+            .work
+            .send(Work::Commit(key, Box::new(entry), reply, waiting));
     }
 
     fn alarm(&self, stream: StreamKey, kind: AlarmKind) {
@@ -133,7 +178,7 @@ impl Sink for Receiver {
 
     fn connected(&self, edge: &EdgeName, _remote: SocketAddr) {
         metrics::gauge!("headwater_uplink_connections").increment(1.0);
-        let _ = self.lane(edge).send(Work::Connected(edge.clone()));
+        let _ = self.lane(edge).work.send(Work::Connected(edge.clone()));
     }
 
     fn disconnected(&self, _edge: &EdgeName, _reason: &str) {
@@ -157,7 +202,7 @@ impl Lane {
     async fn run(self, mut queue: UnboundedReceiver<Work>) {
         while let Some(work) = queue.recv().await {
             match work {
-                Work::Commit(key, entry, reply) => self.commit(key, entry, reply).await,
+                Work::Commit(key, entry, reply, _waiting) => self.commit(key, *entry, reply).await,
                 Work::Connected(edge) => self.cluster.register(&edge).await,
             }
         }
@@ -268,10 +313,16 @@ impl Cluster {
         meta.topic(&tp.topic).map(|topic| topic.partitions)
     }
 
+    fn is_open(&self, tp: &TopicPartition) -> bool {
+        self.shards.read(self.shards.of(tp)).partition(tp).is_some()
+    }
+
     /// Makes the partition if it is not there.
     async fn ensure(&self, tp: &TopicPartition) -> Result<(), String> {
         let (name, wanted) = (tp.topic.clone(), tp.partition + 1);
         let made = match self.partitions_of(tp) {
+            // Its topic's making was cut short, or it is being made right now.
+            Some(have) if have >= wanted && !self.is_open(tp) => self.topics.reconcile().await,
             Some(have) if have >= wanted => return Ok(()),
             Some(_) => self.topics.grow(name, wanted).await,
             None => {

@@ -1,8 +1,9 @@
 //! Where streams are pinned (U6).
 
-use headwater_batch::Offset;
-use headwater_proto::stream::SessionEntry;
-use headwater_proto::{Epoch, Incarnation};
+use headwater_batch::{BatchBuilder, Level, NewRecord, Offset};
+use headwater_proto::cloud::Ticket;
+use headwater_proto::stream::{DataEntry, SessionEntry};
+use headwater_proto::{Digest, Epoch, Incarnation};
 use headwater_shard::{At, Shard};
 use tokio::sync::oneshot;
 
@@ -118,4 +119,77 @@ async fn only_a_session_pins() {
     let to = pinned(&cluster, 0, 1).await;
     let found = cluster.pinned(&key, &probe).await.unwrap();
     assert_eq!(found.partition, to);
+}
+
+/// U5: a topic whose making stopped half-way must not hold its streams up until the next start.
+#[tokio::test]
+async fn a_partition_that_was_never_opened_is_opened_by_data() {
+    let cluster = cluster(3);
+    let topic = Entry::CreateTopic {
+        name: key(0).tp.topic,
+        id: 9,
+        partitions: 3,
+        config: Vec::new(),
+        at_ms: 0,
+    };
+    let meta = cluster.shards.meta();
+    commit(&*cluster.log, meta, topic, Bytes::new())
+        .await
+        .unwrap();
+    let tp = TopicPartition::new(key(0).tp.topic, 2);
+    cluster.ensure(&tp).await.unwrap();
+    assert!(cluster.is_open(&tp));
+}
+
+/// Takes entries without data, and keeps data waiting for ever.
+#[derive(Debug)]
+struct Stalled(AtOnce);
+
+impl ShardLog for Stalled {
+    fn propose(&self, shard: ShardId, entry: Entry, batch: Bytes) -> Proposed<'_> {
+        match batch.is_empty() {
+            true => self.0.propose(shard, entry, batch),
+            false => Box::pin(std::future::pending()),
+        }
+    }
+}
+
+/// What edges send while nothing is taken, again after each time-out of their sessions, must not
+/// gather here.
+#[tokio::test]
+async fn a_stalled_lane_holds_a_bounded_amount_and_says_retry() {
+    let mut cluster = cluster(1);
+    pinned(&cluster, 0, 1).await;
+    cluster.log = Arc::new(Stalled(AtOnce(cluster.shards.clone())));
+    let receiver = Receiver::start(cluster, Vec::new(), Box::leak(Box::default()));
+    let mut builder = BatchBuilder::new(Offset(0), Level::None);
+    builder
+        .push(&NewRecord::new(0, "k", vec![7; 1_000_000]))
+        .unwrap();
+    let batch = Bytes::from(builder.finish().to_vec());
+    let data = || {
+        StreamEntry::Data(DataEntry {
+            epoch: Epoch(1),
+            base: Offset(0),
+            next: Offset(1),
+            lineage: Vec::new(),
+            digest: Digest(0),
+            at_ms: 0,
+            batch: batch.clone(),
+        })
+    };
+    let (answers, mut answered) = mpsc::unbounded_channel();
+    for ticket in 0..100 {
+        let reply = Reply::new(Ticket(ticket), answers.clone());
+        receiver.commit(key(0), data(), reply);
+    }
+    let held = LANE_BYTES / batch.len() + 1;
+    for ticket in held..100 {
+        assert_eq!(
+            answered.recv().await,
+            Some((Ticket(ticket as u64), None)),
+            "retry, at once"
+        );
+    }
+    assert!(answered.try_recv().is_err());
 }
