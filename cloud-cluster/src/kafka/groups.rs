@@ -90,6 +90,8 @@ async fn settle(
         let result = match outcome {
             Ok(Outcome::Refused(refusal)) => Err(errors::of_refusal(&refusal).code),
             Ok(_) => Ok(()),
+            // The same again would be as large.
+            Err(ProposeError::TooLarge { .. }) => Err(ErrorCode::InvalidCommitOffsetSize),
             Err(_) => Err(ErrorCode::CoordinatorNotAvailable),
         };
         if settled.send((token, result)).is_err() {

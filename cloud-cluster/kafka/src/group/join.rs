@@ -7,6 +7,9 @@ use crate::ErrorCode;
 
 /// Kafka's bound for group.instance.id, and ours for names of protocols.
 const NAME_BYTES_MAX: usize = 249;
+/// Protocols of one member. Those of all members are compared with each other, by one task for all
+/// groups; clients name two or three.
+const PROTOCOLS_MAX: usize = 100;
 
 impl Context<'_> {
     pub(super) fn reply(&mut self, token: RequestToken, response: GroupResponse) {
@@ -34,6 +37,9 @@ fn check(config: &GroupConfig, join: &Join) -> Result<(), ErrorCode> {
         .is_some_and(|id| id.is_empty() || id.len() > NAME_BYTES_MAX)
     {
         return Err(ErrorCode::InvalidRequest);
+    }
+    if join.protocols.len() > PROTOCOLS_MAX {
+        return Err(ErrorCode::InconsistentGroupProtocol);
     }
     let names = join.protocols.iter().map(|(name, _)| name);
     if names

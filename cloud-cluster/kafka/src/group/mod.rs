@@ -371,8 +371,21 @@ impl Coordinator {
         if self.groups.len() < self.config.groups_max {
             return true;
         }
-        let idle = |group: &Group| group.is_empty() && group.offsets.is_empty();
-        let Some((name, _)) = self.groups.iter().find(|(_, group)| idle(group)) else {
+        // Offsets on their way count: they would be deleted right after they were acknowledged.
+        let committing: BTreeSet<&str> = self
+            .commits
+            .pending
+            .values()
+            .filter_map(|pending| match pending {
+                PendingCommit::Offsets(offsets) => Some(offsets.group()),
+                _ => None,
+            })
+            .collect();
+        let idle = |name: &str, group: &Group| {
+            group.is_empty() && group.offsets.is_empty() && !committing.contains(name)
+        };
+        let mut groups = self.groups.iter();
+        let Some((name, _)) = groups.find(|(name, group)| idle(name, group)) else {
             return false;
         };
         let name = name.clone();

@@ -21,6 +21,12 @@ pub(super) struct PendingOffsets {
     results: Vec<(TopicPartition, Option<ErrorCode>)>,
 }
 
+impl PendingOffsets {
+    pub(super) fn group(&self) -> &str {
+        &self.group
+    }
+}
+
 impl Group {
     /// Whether this member may commit in this generation now.
     fn check_commit(&mut self, now: u64, commit: &CommitOffsets) -> Result<(), ErrorCode> {

@@ -74,3 +74,46 @@ fn bounds() {
     }));
     assert_eq!(world.joined(empty).error, Some(ErrorCode::InvalidGroupId));
 }
+
+/// Every protocol is compared with every member's, in the one task that serves all groups.
+#[test]
+fn a_member_names_few_protocols() {
+    let mut world = World::new(0);
+    let names: Vec<String> = (0..101).map(|n| n.to_string()).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let many = world.send(GroupRequest::Join(join("", &names)));
+    assert_eq!(
+        world.joined(many).error,
+        Some(ErrorCode::InconsistentGroupProtocol)
+    );
+    let fine = world.send(GroupRequest::Join(join("", &names[1..])));
+    assert_eq!(world.joined(fine).error, Some(ErrorCode::MemberIdRequired));
+}
+
+/// The last member commits and leaves; the group holds nothing yet, but it is about to. Deleted to
+/// make room, it would lose offsets that are acknowledged.
+#[test]
+fn a_group_whose_offsets_are_on_their_way_does_not_make_room() {
+    let mut world = World::with(GroupConfig {
+        initial_rebalance_delay_ms: 0,
+        groups_max: 1,
+        ..GroupConfig::default()
+    });
+    let id = world.alone();
+    world.held = true;
+    let commit = world.commit(&id, 1, 42);
+    world.leave(&id, None);
+    let other = || Join {
+        group: "h".into(),
+        ..join("", &["range"])
+    };
+    let early = world.send(GroupRequest::Join(other()));
+    assert_eq!(
+        world.joined(early).error,
+        Some(ErrorCode::GroupMaxSizeReached)
+    );
+    world.held = false;
+    world.commit_all();
+    assert_eq!(world.commit_error(commit), None);
+    assert_eq!(world.offset(), Some(42));
+}
