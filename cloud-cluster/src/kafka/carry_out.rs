@@ -10,8 +10,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use headwater_batch::set_log_append_time;
 use headwater_kafka::{
-    AdminDone, AdminPlan, Append, Appended, CloseReason, ErrorCode, KafkaError, Node, Outcome,
-    Peer, ProducePlan, ProducerIdentity, Proposal, Reply, serve,
+    Acks, AdminDone, AdminPlan, Append, Appended, CloseReason, ErrorCode, KafkaError, Node,
+    Outcome, Peer, ProducePlan, ProducerIdentity, Proposal, Reply, serve,
 };
 use headwater_shard::{Entry, Outcome as Applied};
 use tokio::sync::oneshot;
@@ -92,7 +92,11 @@ impl Service {
         for append in &plan.appends {
             waiting.push(self.propose_append(append).await);
         }
-        let wait = Duration::from_millis(plan.timeout_ms.into()).min(WAIT_MAX);
+        // As in Kafka the client's time is for acks=all: some send 0 with the others.
+        let wait = match plan.acks {
+            Acks::All => Duration::from_millis(plan.timeout_ms.into()).min(WAIT_MAX),
+            Acks::None | Acks::Leader => WAIT_MAX,
+        };
         Box::pin(async move {
             let deadline = tokio::time::Instant::now() + wait;
             let mut results = Vec::with_capacity(waiting.len());

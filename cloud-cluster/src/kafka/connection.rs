@@ -44,6 +44,8 @@ pub enum Ended {
     Idle(Duration),
     #[error("a reply was not taken for {0:?}")]
     Stalled(Duration),
+    #[error("a reply could not be encoded")]
+    NoReply,
     #[error("a request could not be served: {0}")]
     Panicked(String),
 }
@@ -155,6 +157,10 @@ async fn checked(
 async fn write(mut to: OwnedWriteHalf, mut queued: mpsc::Receiver<Queued>) -> Result<(), Ended> {
     while let Some(Queued { answer, _permit }) = queued.recv().await {
         if let Some(reply) = answer.await? {
+            if reply.is_empty() {
+                // Left out, it would have the client take the next reply for this one.
+                return Err(Ended::NoReply);
+            }
             send(&mut to, &reply).await?;
         }
     }
