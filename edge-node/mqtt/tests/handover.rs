@@ -216,3 +216,23 @@ fn retained_messages_go_on_when_acknowledgements_have_made_room() {
     catch_up(&mut w);
     assert_eq!(payloads(&w.read(a), false), ["r/3", "r/4"]);
 }
+
+#[test]
+fn a_subscriber_comes_back_to_its_session_though_the_log_is_full() {
+    let mut w = World::new();
+    let (a, _) = w.connect(v5("a", true, 100));
+    w.send(a, &subscribe(1, &[("t", 1)], Some(&[])));
+    assert!(reaches(&mut w, a, true));
+    w.refuse = Some(Refusal::QuotaExceeded);
+    w.send(a, &puback(1));
+    // With another expiry, which the log does not take either.
+    w.send(a, &packet(0xe0, &[0, 5, 17, 0, 0, 0, 50]));
+    let (a, present) = w.connect(v5("a", false, 50));
+    assert!(present);
+    w.refuse = None;
+    w.later(1_500);
+    w.crash();
+    w.later(60_000);
+    assert_eq!(w.broker.clients(), [], "it was 50 s in the end");
+    assert!(!w.closed.contains_key(&a));
+}

@@ -184,10 +184,9 @@ impl Broker {
         a.sid = resumed.unwrap_or(Sid(self.state.next_sid));
         a.durable = resumed.is_some() || a.expiry_s > 0;
         let mut ops = Vec::new();
-        // What an earlier CONNECT, or a frame that the log refused, has yet to say comes first.
+        // What an earlier CONNECT has yet to say comes first.
         let before = self.starting.get(&a.client_id).map(|(_, sid)| *sid);
         let unchanged = before.is_none()
-            && self.retry.is_empty()
             && resumed
                 .and_then(|sid| self.state.sessions.get(&sid))
                 .is_some_and(|s| s.expiry_s == a.expiry_s && s.will == a.will && !s.will_spent);

@@ -130,17 +130,22 @@ impl Broker {
         }
     }
 
-    /// Whether an op tells of the end of a connection that another has followed.
-    fn is_stale(&self, op: &Op) -> bool {
+    /// Whether an op that was refused still is to be said. Of the end of a connection that another
+    /// has followed it is not; an expiry is what it is by now.
+    fn still_holds(&self, op: &mut Op) -> bool {
         let (Op::WillGone { sid } | Op::Expiry { sid, .. }) = op else {
-            return false;
+            return true;
         };
         let starts = |op: &Op| matches!(op, Op::Start { sid: other, .. } if other == sid);
-        self.state
-            .sessions
-            .get(sid)
-            .is_some_and(|s| s.conn.is_some())
-            || self.pending.iter().any(|p| p.ops.iter().any(starts))
+        if self.pending.iter().any(|p| p.ops.iter().any(starts)) {
+            return false;
+        }
+        match (self.state.sessions.get(sid), op) {
+            (Some(session), Op::Expiry { expiry_s, .. }) => *expiry_s = session.expiry_s,
+            (Some(session), _) => return session.conn.is_none(),
+            (None, _) => return false,
+        }
+        true
     }
 
     fn offer_again(&mut self) {
@@ -151,7 +156,7 @@ impl Broker {
             {
                 continue;
             }
-            frame.ops.retain(|op| !self.is_stale(op));
+            frame.ops.retain_mut(|op| self.still_holds(op));
             if frame.ops.is_empty() && frame.message.is_none() {
                 continue;
             }
