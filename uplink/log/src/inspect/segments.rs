@@ -10,7 +10,7 @@ use crate::disk::{Disk, read_all};
 use crate::error::LogError;
 use crate::partition::list_segments;
 use crate::segment::{
-    INDEX_ENTRY_BYTES, OffsetEntry, SEGMENT_BYTES_MAX, TIME_ENTRY_BYTES, TimeEntry, file_name,
+    INDEX_BYTES_MAX, INDEX_ENTRY_BYTES, OffsetEntry, TIME_ENTRY_BYTES, TimeEntry, file_name,
     index_problem, resync, scan, timeindex_problem,
 };
 
@@ -141,7 +141,7 @@ fn read_index(
     path: &Path,
     verified: &mut Verified,
 ) -> Result<Option<Vec<u8>>, LogError> {
-    match read_all(disk, path, SEGMENT_BYTES_MAX) {
+    match read_all(disk, path, INDEX_BYTES_MAX) {
         Ok(bytes) => Ok(Some(bytes)),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             let what = "missing, will be rebuilt".to_owned();

@@ -10,7 +10,7 @@ use super::seek::{Spot, seek};
 use super::shared::{SegmentInfo, Shared};
 use crate::disk::{DiskFile, Open};
 use crate::error::LogError;
-use crate::segment::{TIME_ENTRY_BYTES, TimeEntry, Window, resync, time_floor};
+use crate::segment::{INDEX_BYTES_MAX, TIME_ENTRY_BYTES, TimeEntry, Window, resync, time_floor};
 use crate::store::{Chunk, Digest, digest};
 
 /// Reads one partition, on any thread, while the store appends and retention deletes.
@@ -321,8 +321,8 @@ impl PartitionReader {
 
     fn read_times(&self, base: Offset) -> Option<Vec<u8>> {
         let path = self.shared.path(base, "timeindex");
-        let max = crate::segment::SEGMENT_BYTES_MAX;
-        let times = crate::disk::read_all(self.shared.disk.as_ref(), &path, max).ok()?;
+        let disk = self.shared.disk.as_ref();
+        let times = crate::disk::read_all(disk, &path, INDEX_BYTES_MAX).ok()?;
         crate::segment::timeindex_problem(&times)
             .is_none()
             .then_some(times)

@@ -10,7 +10,7 @@ use super::shared::{SegmentInfo, Shared};
 use crate::disk::{Disk, DiskFile, Open};
 use crate::error::{LogError, is_full};
 use crate::segment::{
-    BatchMeta, INDEX_ENTRY_BYTES, INDEX_INTERVAL_BYTES, IndexBuilder, OffsetEntry,
+    BatchMeta, INDEX_BYTES_MAX, INDEX_ENTRY_BYTES, INDEX_INTERVAL_BYTES, IndexBuilder, OffsetEntry,
     TIME_ENTRY_BYTES, TimeEntry, index_problem, resync, scan, timeindex_problem,
 };
 
@@ -321,9 +321,7 @@ fn keep_below(offsets: &mut Vec<u8>, times: &mut Vec<u8>, trusted: u64) -> Optio
 }
 
 fn read_index(file: &dyn DiskFile) -> std::io::Result<Vec<u8>> {
-    // An index of the largest segment, with an entry for each interval.
-    let max = crate::segment::SEGMENT_BYTES_MAX / INDEX_INTERVAL_BYTES * TIME_ENTRY_BYTES as u64;
-    let mut bytes = vec![0; file.len()?.min(max) as usize];
+    let mut bytes = vec![0; file.len()?.min(INDEX_BYTES_MAX) as usize];
     let got = file.read_at(&mut bytes, 0)?;
     bytes.truncate(got);
     Ok(bytes)

@@ -9,8 +9,8 @@ use super::shared::{SegmentInfo, Shared};
 use crate::disk::{DiskFile, read_all, replace};
 use crate::error::is_full;
 use crate::segment::{
-    BatchMeta, INDEX_INTERVAL_BYTES, IndexBuilder, OffsetEntry, SEGMENT_BYTES_MAX,
-    TIME_ENTRY_BYTES, Window, index_problem, position_for, resync, scan, timeindex_problem,
+    BatchMeta, INDEX_BYTES_MAX, INDEX_INTERVAL_BYTES, IndexBuilder, OffsetEntry, Window,
+    index_problem, position_for, resync, scan, timeindex_problem,
 };
 
 /// A place in a log where a batch begins at `offset`.
@@ -19,9 +19,6 @@ pub(super) struct Spot {
     pub(super) position: u64,
     pub(super) offset: Offset,
 }
-
-/// The most bytes an index file can have.
-const INDEX_BYTES_MAX: u64 = SEGMENT_BYTES_MAX / INDEX_INTERVAL_BYTES * TIME_ENTRY_BYTES as u64;
 
 /// A spot at or before `offset`. A missing, short or wrong index of a sealed segment is rebuilt.
 pub(super) fn seek(

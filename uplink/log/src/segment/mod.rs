@@ -39,6 +39,8 @@ use headwater_batch::Offset;
 pub const INDEX_INTERVAL_BYTES: u64 = 4096;
 /// Positions and relative offsets are i32.
 pub const SEGMENT_BYTES_MAX: u64 = i32::MAX as u64;
+/// The most bytes of an index file: one entry, of the larger kind, for each interval.
+pub const INDEX_BYTES_MAX: u64 = SEGMENT_BYTES_MAX / INDEX_INTERVAL_BYTES * TIME_ENTRY_BYTES as u64;
 
 /// `00000000000000000042.log` and its neighbours.
 pub fn file_name(base: Offset, suffix: &str) -> String {
