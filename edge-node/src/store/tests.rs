@@ -190,3 +190,49 @@ fn a_checkpoint_is_taken_at_what_the_broker_knows_as_durable() {
     store.handle.send(ToStore::Stop(Vec::new()));
     store.thread.join().unwrap().unwrap();
 }
+
+/// Rule J6: a medium that others have filled refuses records; it neither stops the node nor costs
+/// what the broker had put into the checkpoint that found no room.
+#[test]
+fn a_checkpoint_without_room_is_put_off_and_loses_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = SimDisk::new(9);
+    let mut store = start(&disk, dir.path(), |_| {});
+    let asked = |store: &mut Thread| {
+        for first in (1..).step_by(500) {
+            store.append(first..=first + 499);
+            loop {
+                match store.report() {
+                    FromStore::WantCheckpoint => return,
+                    FromStore::Durable(Token(token)) if token >= first + 499 => break,
+                    _ => {}
+                }
+            }
+        }
+    };
+    asked(&mut store);
+    disk.set_capacity(0);
+    let met = disk.counters().enospc;
+    let change = (b"session".to_vec(), Some(b"kept".to_vec()));
+    store.handle.send(ToStore::Checkpoint(vec![change]));
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+    while disk.counters().enospc == met {
+        assert!(std::time::Instant::now() < deadline, "it looks for room");
+        std::thread::yield_now();
+    }
+    // The next question comes after the log has looked at the medium again.
+    disk.set_capacity(u64::MAX);
+    loop {
+        match store.report() {
+            FromStore::WantCheckpoint => break,
+            FromStore::Failed(why) => panic!("the node stopped: {why}"),
+            _ => {}
+        }
+    }
+    store.handle.send(ToStore::Checkpoint(Vec::new()));
+    store.handle.send(ToStore::Stop(Vec::new()));
+    while store.reports.blocking_recv().is_some() {}
+    store.thread.join().unwrap().unwrap();
+    let store = start(&disk, dir.path(), |_| {});
+    assert_eq!(store.kv, [(b"session".to_vec(), b"kept".to_vec())]);
+}
