@@ -186,7 +186,7 @@ async fn a_stalled_lane_holds_a_bounded_amount_and_says_retry() {
     let held = LANE_BYTES / batch.len() + 1;
     for ticket in held..100 {
         assert_eq!(
-            answered.recv().await,
+            answered.try_recv().ok(),
             Some((Ticket(ticket as u64), None)),
             "retry, at once"
         );
