@@ -1,10 +1,10 @@
 //! A UDP relay between edges and the cloud that can swallow everything.
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 
 use tokio::net::UdpSocket;
 use tokio::task::JoinHandle;
@@ -12,6 +12,7 @@ use tokio::task::JoinHandle;
 pub struct Relay {
     pub address: SocketAddr,
     cut: Arc<AtomicBool>,
+    in_vain: Arc<AtomicUsize>,
     task: JoinHandle<()>,
 }
 
@@ -22,8 +23,19 @@ impl Relay {
             front.local_addr().unwrap(),
             Arc::new(AtomicBool::new(false)),
         );
-        let task = tokio::spawn(forward(front, cloud, cut.clone()));
-        Relay { address, cut, task }
+        let in_vain = Arc::new(AtomicUsize::new(0));
+        let task = tokio::spawn(forward(front, cloud, cut.clone(), in_vain.clone()));
+        Relay {
+            address,
+            cut,
+            in_vain,
+            task,
+        }
+    }
+
+    /// New connections, each from a socket of its own, that were tried while the link was cut.
+    pub fn tries_in_vain(&self) -> usize {
+        self.in_vain.load(Relaxed)
     }
 
     pub fn cut(&self, cut: bool) {
@@ -37,12 +49,21 @@ impl Drop for Relay {
     }
 }
 
-async fn forward(front: Arc<UdpSocket>, cloud: SocketAddr, cut: Arc<AtomicBool>) {
+async fn forward(
+    front: Arc<UdpSocket>,
+    cloud: SocketAddr,
+    cut: Arc<AtomicBool>,
+    in_vain: Arc<AtomicUsize>,
+) {
     let mut backs: HashMap<SocketAddr, Arc<UdpSocket>> = HashMap::new();
+    let mut swallowed = HashSet::new();
     let mut buffer = vec![0; 65_536];
     loop {
         let (length, edge) = front.recv_from(&mut buffer).await.unwrap();
         if cut.load(Relaxed) {
+            if !backs.contains_key(&edge) && swallowed.insert(edge) {
+                in_vain.fetch_add(1, Relaxed);
+            }
             continue;
         }
         if let Entry::Vacant(entry) = backs.entry(edge) {
