@@ -1,7 +1,10 @@
 //! How fast the machine is, one thread, no I/O. Run with
-//! `cargo test -p headwater-mqtt --test speed --release -- --ignored --nocapture`.
+//! `cargo run --release -p headwater-mqtt --example speed`.
 #![allow(clippy::disallowed_methods)] // it reads the clock to measure
+
+#[path = "../tests/common/mod.rs"]
 mod common;
+
 use std::time::Instant;
 
 use bytes::BytesMut;
@@ -69,16 +72,12 @@ fn run(qos: u8, messages: usize) -> f64 {
     rate
 }
 
-#[test]
-#[ignore = "a measurement"]
 fn messages_per_second() {
     for qos in [0, 1] {
         println!("QoS {qos}: {:.0} messages/s in and out", run(qos, 640_000));
     }
 }
 
-#[test]
-#[ignore = "a measurement"]
 fn two_hundred_thousand_subscriptions() {
     let mut w = World::new();
     let start = Instant::now();
@@ -100,4 +99,9 @@ fn two_hundred_thousand_subscriptions() {
     let took = start.elapsed();
     assert_eq!(w.broker.stats().delivered[0], 100_000);
     println!("{:.0} matched publishes/s", 100_000.0 / took.as_secs_f64());
+}
+
+fn main() {
+    messages_per_second();
+    two_hundred_thousand_subscriptions();
 }
