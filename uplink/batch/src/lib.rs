@@ -34,6 +34,7 @@
 
 mod builder;
 pub mod codec;
+mod digest;
 mod error;
 mod header;
 pub mod layout;
@@ -42,6 +43,7 @@ mod offset;
 mod partitioner;
 mod record;
 mod records;
+mod rng;
 mod slice;
 mod stamp;
 mod topic;
@@ -50,6 +52,7 @@ mod view;
 
 pub use builder::{BatchBuilder, PushError};
 pub use codec::{Compression, Decoder, Decompress, Encoder, Level};
+pub use digest::digest;
 pub use error::{BatchError, ErrorKind};
 pub use header::{Attributes, Header, TimestampType};
 pub use layout::{BATCH_BYTES_MAX, HEADER_BYTES, LENGTH_PREFIX_BYTES};
@@ -58,6 +61,7 @@ pub use offset::Offset;
 pub use partitioner::{murmur2, partition_for};
 pub use record::{HeaderRef, Headers, HeadersIter, NewHeader, NewRecord, Record};
 pub use records::Records;
+pub use rng::SplitMix64;
 pub use slice::{Slicer, slice};
 pub use stamp::{set_log_append_time, stamp};
 pub use topic::{PARTITION_MAX, TOPIC_NAME_BYTES_MAX, TopicError, TopicName, TopicPartition};

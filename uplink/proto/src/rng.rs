@@ -1,35 +1,29 @@
 //! Numbers drawn from the shell's seed: this crate has no randomness of its own.
 
-/// Two SplitMix64 sequences (Steele, Lea, Flood 2014), so that no bit of a 128-bit seed is lost.
+use headwater_batch::SplitMix64;
+
+/// Two sequences, so that no bit of a 128-bit seed is lost.
 #[derive(Debug, Clone)]
 pub(crate) struct Rng {
-    low: u64,
-    high: u64,
-}
-
-fn split_mix(state: &mut u64) -> u64 {
-    *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    let mut z = *state;
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
+    low: SplitMix64,
+    high: SplitMix64,
 }
 
 impl Rng {
     pub(crate) fn new(seed: u128) -> Rng {
         Rng {
-            low: seed as u64,
-            high: (seed >> 64) as u64,
+            low: SplitMix64(seed as u64),
+            high: SplitMix64((seed >> 64) as u64),
         }
     }
 
     pub(crate) fn u128(&mut self) -> u128 {
-        u128::from(split_mix(&mut self.low)) | u128::from(split_mix(&mut self.high)) << 64
+        u128::from(self.low.draw()) | u128::from(self.high.draw()) << 64
     }
 
     /// Below `bound`, which is not 0.
     pub(crate) fn below(&mut self, bound: u64) -> u64 {
-        split_mix(&mut self.low) % bound
+        self.low.below(bound)
     }
 
     /// Between half of `ms` and `ms`.

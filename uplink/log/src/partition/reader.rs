@@ -4,14 +4,14 @@ use std::io;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use headwater_batch::{BatchView, Decoder, HEADER_BYTES, Limits, Offset, TopicPartition};
+use headwater_batch::{BatchView, Decoder, HEADER_BYTES, Limits, Offset, TopicPartition, digest};
 
 use super::seek::{Spot, seek};
 use super::shared::{SegmentInfo, Shared};
 use crate::disk::{DiskFile, Open};
 use crate::error::LogError;
 use crate::segment::{INDEX_BYTES_MAX, TIME_ENTRY_BYTES, TimeEntry, Window, resync, time_floor};
-use crate::store::{Chunk, Digest, digest};
+use crate::store::{Chunk, Digest};
 
 /// Reads one partition, on any thread, while the store appends and retention deletes.
 /// Cheap to clone; each clone remembers its own place, so reading on is quick.

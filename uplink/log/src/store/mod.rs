@@ -26,7 +26,6 @@
 mod checkpoint;
 mod commit;
 mod config;
-mod digest;
 mod frames;
 mod keep;
 mod lineage;
@@ -45,7 +44,6 @@ use headwater_batch::{NewRecord, Offset, TopicPartition};
 pub use crate::durable::{CheckpointStore, CommitDone, CommitJob};
 pub use crate::partition::{PartitionReader, ReadError};
 pub use config::{CLOCK_FLOOR_MS, Durability, Full, SYNC_MS_MAX, StoreConfig};
-pub use digest::digest;
 pub use stage::{CLOCK_HEADER, CLOCK_UNSET, ENTRY_RECORDS_MAX};
 pub use table::PARTITIONS_MAX;
 pub use types::{

@@ -6,7 +6,6 @@
 
 mod history;
 mod model;
-mod rng;
 mod rules;
 
 use history::{Plan, run};

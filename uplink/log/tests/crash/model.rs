@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use headwater_batch::{BatchView, Decoder, Limits, NewHeader, NewRecord, Offset, TopicPartition};
+use headwater_batch::{
+    BatchView, Decoder, Limits, NewHeader, NewRecord, Offset, TopicPartition, digest,
+};
 use headwater_log::store::{
     CLOCK_FLOOR_MS, CLOCK_HEADER, CLOCK_UNSET, Chunk, GapReason, Ms, ReadError, Recovered, Store,
-    digest,
 };
 
 /// One entry that was staged.

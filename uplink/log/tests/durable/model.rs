@@ -7,27 +7,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
+pub use headwater_batch::SplitMix64 as Rng;
 use headwater_log::checkpoint::FileStore;
 use headwater_log::durable::{CheckpointUse, Durable, DurableConfig, Position, Recovered, Rules};
 use headwater_log::{ErrorKind, LogError, SimDisk};
 
 pub const ITEM: u8 = 1;
 pub const SLOW: u8 = 2;
-
-pub struct Rng(pub u64);
-
-impl Rng {
-    pub fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-    pub fn below(&mut self, n: u64) -> u64 {
-        self.next() % n
-    }
-}
 
 pub fn config(salt_seed: u64, rules: Rules) -> DurableConfig {
     DurableConfig {
@@ -57,7 +43,7 @@ pub fn payload(id: u64) -> Vec<u8> {
     let mut bytes = id.to_be_bytes().to_vec();
     bytes.extend((0..len).map(|i| {
         if id % 3 == 0 {
-            rng.next() as u8
+            rng.draw() as u8
         } else {
             (i / 9) as u8
         }

@@ -55,7 +55,7 @@ fn live(owner: &mut Owner, rng: &mut Rng, p: &mut Promises, steps: u64) -> Resul
 /// Several lives with crashes between. `Err`: a promise was broken, and by which seed.
 pub fn history(seed: u64, lives: u64, rules: Rules) -> Result<SimDisk, String> {
     let mut rng = Rng(seed);
-    let disk = SimDisk::new(rng.next());
+    let disk = SimDisk::new(rng.draw());
     let mut p = Promises::default();
     for life in 0..lives {
         let how = if rng.below(3) == 0 {
@@ -69,7 +69,7 @@ pub fn history(seed: u64, lives: u64, rules: Rules) -> Result<SimDisk, String> {
             disk.crash_at(rng.below(120), how);
         }
         let steps = 10 + rng.below(80);
-        match Owner::start(&disk, config(rng.next(), rules), &mut p) {
+        match Owner::start(&disk, config(rng.draw(), rules), &mut p) {
             Ok(Ok(mut owner)) => match live(&mut owner, &mut rng, &mut p, steps) {
                 Ok(()) => disk.crash(how),
                 Err(e) if is_crash(&disk, &e) => {}
@@ -81,7 +81,7 @@ pub fn history(seed: u64, lives: u64, rules: Rules) -> Result<SimDisk, String> {
         }
         disk.restart();
     }
-    match Owner::start(&disk, config(rng.next(), rules), &mut p) {
+    match Owner::start(&disk, config(rng.draw(), rules), &mut p) {
         Ok(Ok(_)) => Ok(disk),
         Ok(Err(broken)) => Err(format!("seed {seed}, at the end: {broken}")),
         Err(e) => Err(format!("seed {seed}, at the end: does not start: {e}")),

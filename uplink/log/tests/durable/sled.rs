@@ -24,7 +24,7 @@ fn changes(rng: &mut Rng, model: &mut BTreeMap<Vec<u8>, Vec<u8>>) -> Vec<Change>
         } else {
             rng.below(200)
         };
-        let value = (rng.below(4) > 0).then(|| (0..len).map(|_| rng.next() as u8).collect());
+        let value = (rng.below(4) > 0).then(|| (0..len).map(|_| rng.draw() as u8).collect());
         match &value {
             Some(value) => model.insert(key.clone(), Vec::clone(value)),
             None => model.remove(&key),

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::SimCounters;
-use super::rng::Rng;
+use headwater_batch::SplitMix64 as Rng;
 
 /// The unit that reaches the medium whole or not at all.
 pub(super) const SECTOR: usize = 512;

@@ -12,7 +12,6 @@
 mod content;
 mod file;
 mod names;
-mod rng;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -22,8 +21,8 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use super::{Disk, DiskFile, Listed, Open};
 use content::Content;
 use file::SimFile;
+use headwater_batch::SplitMix64 as Rng;
 use names::{Names, Node, clean};
-use rng::Rng;
 
 /// How a simulated machine stops.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -13,7 +13,7 @@ use headwater_log::store::{CommitJob, Full, GapReason, Ms, Store, StoreConfig};
 use headwater_log::{ErrorKind, LogError, SimDisk};
 
 use super::model::Model;
-use super::rng::Rng;
+use headwater_batch::SplitMix64 as Rng;
 
 /// What a history may meet.
 #[derive(Clone, Default)]

@@ -36,7 +36,7 @@ impl History {
     }
 
     fn record(&mut self) -> NewRecord {
-        let n = self.rng.next();
+        let n = self.rng.draw();
         let size = if self.rng.one_in(10) {
             900
         } else {
@@ -68,7 +68,7 @@ impl History {
             let records: Vec<_> = (0..count)
                 .map(|_| (self.partition(), self.record()))
                 .collect();
-            let (id, nonce) = (self.model.next_id, self.rng.next());
+            let (id, nonce) = (self.model.next_id, self.rng.draw());
             let durability = match self.rng.below(3) {
                 0 => Durability::Interval,
                 1 => Durability::Os,
@@ -202,7 +202,7 @@ impl History {
         let span = next.since(acked).unwrap_or(0);
         // Below `at` the cloud has everything, as the parent's.
         let at = Offset(acked.0 + self.rng.below(span / 4 + 1) as i64);
-        let incarnation = u128::from(self.rng.next());
+        let incarnation = u128::from(self.rng.draw());
         self.model
             .maybe_forks
             .entry(tp.clone())

@@ -1,9 +1,12 @@
 //! The digest of a record, by which edge and cloud compare the ends of a stream (U1, U2).
+//!
+//! The edge's log keeps it, the uplink sends it, the cloud stores it: it is defined here once, and
+//! in `uplink/proto/PROTOCOL.md`.
 
-use headwater_batch::Record;
+use crate::Record;
 
-/// 64 bits of FNV-1a over offset, timestamp, key, value and headers, each field with its length:
-/// the digest that `PROTOCOL.md` defines.
+/// 64 bits of FNV-1a (draft-eastlake-fnv) over offset, timestamp, key, value and headers, each field
+/// with its length, as `PROTOCOL.md` says.
 ///
 /// It depends on what the record says and not on the batch it lies in, since a packer may draw
 /// batch borders differently after a crash. It tells accidents apart, not attacks.
@@ -39,11 +42,11 @@ impl Fnv {
 
 #[cfg(test)]
 mod tests {
-    use headwater_batch::{NewHeader, NewRecord, Offset};
+    use crate::{NewHeader, NewRecord, Offset};
 
     use super::digest;
 
-    /// The uplink protocol (`digest_of_record`) has the same test: what edge and cloud compare, and store, must never differ.
+    /// Both ends keep digests on disk and compare them: these values hold for ever.
     #[test]
     fn golden_values() {
         let bare = NewRecord {
@@ -70,5 +73,25 @@ mod tests {
             let found = digest(&record.at(Offset(offset)));
             assert_eq!(found, expected, "{record:?} at {offset}: {found:#x}");
         }
+    }
+
+    #[test]
+    fn every_part_of_a_record_counts() {
+        let of = |record: &NewRecord, offset| digest(&record.at(Offset(offset)));
+        let plain = NewRecord::new(1, "k", "v");
+        let others = [
+            NewRecord::new(2, "k", "v"),
+            NewRecord::new(1, "kv", ""),
+            NewRecord::new(1, "", "kv"),
+            NewRecord {
+                key: None,
+                ..plain.clone()
+            },
+            plain.clone().header("edge", "gw"),
+        ];
+        for other in &others {
+            assert_ne!(of(&plain, 5), of(other, 5), "{other:?}");
+        }
+        assert_ne!(of(&plain, 5), of(&plain, 6));
     }
 }
