@@ -180,7 +180,8 @@ fn decode(bytes: &[u8]) -> Option<(Mark, Entries)> {
         digest.add(key, value);
         entries.push((key.to_vec(), value.to_vec()));
     }
-    (digest.0 == mark.digest && entries.len() as u64 == word(3)).then_some((mark, entries))
+    (mark.is_plausible() && digest.0 == mark.digest && entries.len() as u64 == word(3))
+        .then_some((mark, entries))
 }
 
 fn take<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {

@@ -41,6 +41,16 @@ pub struct Mark {
     pub digest: u64,
 }
 
+/// No log comes so far: generations and positions above it are not believed, and sums below it do
+/// not overflow.
+pub const POSITION_MAX: u64 = 1 << 62;
+
+impl Mark {
+    pub(crate) fn is_plausible(&self) -> bool {
+        self.generation.max(self.at) <= POSITION_MAX
+    }
+}
+
 /// A place for two generations of checkpoints.
 pub trait CheckpointStore: Send {
     /// The generations that are there, newest first. They are not proven yet.

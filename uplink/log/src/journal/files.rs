@@ -6,6 +6,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::checkpoint::POSITION_MAX;
 use crate::disk::{Disk, DiskFile, Open};
 use crate::error::{ErrorKind, LogError};
 
@@ -51,7 +52,8 @@ pub(crate) fn list(disk: &dyn Disk, dir: &Path) -> Result<Listing, LogError> {
 
 fn number(digits: &str) -> Option<u64> {
     let plain = digits.len() == 20 && digits.bytes().all(|b| b.is_ascii_digit());
-    plain.then(|| digits.parse().ok()).flatten()
+    let number = plain.then(|| digits.parse().ok()).flatten();
+    number.filter(|n| *n <= POSITION_MAX)
 }
 
 /// A preallocated file without content that counts.

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use crate::checkpoint::Mark;
+use crate::checkpoint::{Mark, POSITION_MAX};
 
 /// Starts a file header. The last two characters are the format's version.
 pub const FILE_MAGIC: [u8; 8] = *b"HWJRNL01";
@@ -100,6 +100,10 @@ pub(crate) fn decode_header(bytes: &[u8]) -> Option<(FileHeader, Vec<u8>)> {
         synced: u64_at(fixed, 40),
         marks: [mark(48), mark(72)],
     };
+    let numbers = [header.sequence, header.first, header.synced];
+    if numbers.iter().any(|n| *n > POSITION_MAX) || !header.marks.iter().all(Mark::is_plausible) {
+        return None;
+    }
     Some((header, whole[FILE_HEADER_BYTES..].to_vec()))
 }
 
@@ -132,8 +136,13 @@ impl GroupHeader {
             stored_bytes: u32_at(b, 44),
         };
         let fits = header.plain_bytes.max(header.stored_bytes) as usize <= BODY_BYTES_MAX;
-        (b[..4] == GROUP_MAGIC && fits && header.frames > 0 && header.end().is_some())
-            .then_some(header)
+        // A frame takes two bytes at least.
+        let fits = fits && header.frames <= header.plain_bytes / 2 && header.synced <= POSITION_MAX;
+        (b[..4] == GROUP_MAGIC
+            && fits
+            && header.frames > 0
+            && header.end().is_some_and(|end| end <= POSITION_MAX))
+        .then_some(header)
     }
 
     /// Number of the frame after its last.

@@ -141,10 +141,21 @@ impl Tail {
         let mut damaged = false;
         loop {
             let (from, expected) = (resumed.builder.position(), resumed.builder.end());
-            let scanned = scan(log.as_ref(), from, bytes, expected, limits, |view, _| {
-                resumed.append(&BatchMeta::from(view.header()));
+            let mut misfit = false;
+            let mut scanned = scan(log.as_ref(), from, bytes, expected, limits, |view, _| {
+                let batch = BatchMeta::from(view.header());
+                misfit |= !resumed.builder.fits(&batch);
+                if !misfit {
+                    resumed.append(&batch);
+                }
             })
             .map_err(io("read"))?;
+            if misfit {
+                // Its checksum is right, and no segment of ours could hold it.
+                scanned.position = resumed.builder.position();
+                scanned.end = resumed.builder.end();
+                scanned.problem = Some("a batch too far from the segment's base".to_owned());
+            }
             let Some(problem) = scanned.problem else {
                 break;
             };
@@ -261,7 +272,9 @@ fn resume(
     // More than this is never left without an entry.
     let gap_max = INDEX_INTERVAL_BYTES + 2 * limits.batch_bytes_max as u64;
     let problem = index_problem(&offsets, trusted).or_else(|| timeindex_problem(&times));
-    let short = trusted - kept.map_or(0, |entry| entry.position as u64) > gap_max;
+    // A position that rotted may lie anywhere.
+    let at = kept.map_or(0, |entry| entry.position as u64);
+    let short = trusted.checked_sub(at).is_none_or(|rest| rest > gap_max);
     let Some(entry) = kept.filter(|_| problem.is_none() && !short) else {
         if problem.is_some() || short {
             let why = problem.unwrap_or_else(|| "entries are missing".to_owned());

@@ -150,7 +150,12 @@ pub(crate) fn indexes_of(
     loop {
         let (from, expected) = (builder.position(), builder.end());
         let scanned = scan(file, from, bytes, expected, limits, |view, _| {
-            let entries = builder.append(&BatchMeta::from(view.header()));
+            let batch = BatchMeta::from(view.header());
+            if !builder.fits(&batch) {
+                // Not ours, whatever its checksum says: no index can lead to it.
+                return;
+            }
+            let entries = builder.append(&batch);
             index.extend(entries.offset.iter().flat_map(|entry| entry.encode()));
             timeindex.extend(entries.time.iter().flat_map(|entry| entry.encode()));
         })?;

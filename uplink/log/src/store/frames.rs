@@ -105,6 +105,72 @@ pub(super) struct LogStartFrame {
     pub(super) digest: Option<u64>,
 }
 
+/// No log comes so far. What says so has a right checksum and was still never written by us, and
+/// sums of it would overflow.
+pub(super) const PLAUSIBLE_MAX: u64 = 1 << 60;
+
+/// Whether numbers from the disk can be a log's.
+pub(super) trait Plausible {
+    fn is_plausible(&self) -> bool;
+}
+
+pub(super) fn plausible(offset: Offset) -> bool {
+    (0..=PLAUSIBLE_MAX as i64).contains(&offset.0)
+}
+
+impl Plausible for Gap {
+    fn is_plausible(&self) -> bool {
+        plausible(self.from) && plausible(self.to)
+    }
+}
+
+impl Plausible for EntryFrame {
+    fn is_plausible(&self) -> bool {
+        let all = self.records.iter();
+        self.total <= PLAUSIBLE_MAX && all.map(|r| r.offset).all(plausible)
+    }
+}
+
+impl Plausible for BootFrame {
+    fn is_plausible(&self) -> bool {
+        let sane = |p: &BootPartition| {
+            let offsets = [p.start, p.since, p.acked];
+            offsets.into_iter().all(plausible) && u64::from(p.forks) < u64::from(u32::MAX)
+        };
+        self.total.max(self.clock_ms) <= PLAUSIBLE_MAX && self.starts.iter().all(sane)
+    }
+}
+
+impl Plausible for PartitionFrame {
+    fn is_plausible(&self) -> bool {
+        plausible(self.start)
+    }
+}
+
+impl Plausible for ForkFrame {
+    fn is_plausible(&self) -> bool {
+        plausible(self.at) && self.forks < u32::MAX
+    }
+}
+
+impl Plausible for AckedFrame {
+    fn is_plausible(&self) -> bool {
+        self.clock_ms <= PLAUSIBLE_MAX && self.cursors.iter().all(|(.., at)| plausible(*at))
+    }
+}
+
+impl Plausible for GapFrame {
+    fn is_plausible(&self) -> bool {
+        self.gap.is_plausible()
+    }
+}
+
+impl Plausible for LogStartFrame {
+    fn is_plausible(&self) -> bool {
+        plausible(self.start)
+    }
+}
+
 /// A frame of a kind known here always encodes.
 pub(super) fn encode(frame: &impl Serialize) -> Vec<u8> {
     postcard::to_stdvec(frame).expect("frames hold no type that postcard lacks")

@@ -3,6 +3,7 @@
 use headwater_batch::{Offset, TopicPartition};
 use serde::{Deserialize, Serialize};
 
+use super::frames::{PLAUSIBLE_MAX, Plausible, plausible};
 use super::types::BOOTS_MAX;
 use crate::durable::HEADER_BYTES_MAX;
 use crate::partition::Synced;
@@ -53,6 +54,29 @@ pub(super) struct StoreMeta {
 pub(super) struct Header {
     pub(super) store: StoreMeta,
     pub(super) partitions: Vec<PartitionMeta>,
+}
+
+impl Plausible for StoreMeta {
+    fn is_plausible(&self) -> bool {
+        self.total.max(self.clock_ms) <= PLAUSIBLE_MAX
+    }
+}
+
+impl Plausible for PartitionMeta {
+    fn is_plausible(&self) -> bool {
+        let single = [self.next, self.start, self.acked, self.since].into_iter();
+        let boots = self.boots.iter().map(|(_, start)| *start);
+        let stamps = self.stamps.iter().map(|(base, _)| *base);
+        let digest = self.digest.map(|(at, _)| at);
+        single
+            .chain(boots)
+            .chain(stamps)
+            .chain(digest)
+            .all(plausible)
+            && self.gaps.iter().all(Plausible::is_plausible)
+            && self.stamps.iter().all(|(_, at)| *at <= PLAUSIBLE_MAX)
+            && self.forks < u32::MAX
+    }
 }
 
 impl PartitionMeta {
@@ -227,6 +251,8 @@ impl Header {
     }
 
     pub(super) fn decode(bytes: &[u8]) -> Option<Header> {
-        postcard::from_bytes(bytes).ok()
+        let header: Header = postcard::from_bytes(bytes).ok()?;
+        let partitions = header.partitions.iter().all(Plausible::is_plausible);
+        (header.store.is_plausible() && partitions).then_some(header)
     }
 }

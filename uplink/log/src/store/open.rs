@@ -5,14 +5,16 @@ use std::sync::Arc;
 
 use headwater_batch::{Limits, Offset, TopicPartition};
 
-use super::frames::{self, BOOT_PARTITIONS_MAX, BootFrame, BootPartition, GapFrame};
+use super::frames::{
+    self, BOOT_PARTITIONS_MAX, BootFrame, BootPartition, GapFrame, PLAUSIBLE_MAX, Plausible,
+};
 use super::meta::{Header, OWNER, PARTITION_KEY, PartitionMeta, STORE, STORE_KEY, StoreMeta};
 use super::stage::ENTRY_RECORDS_MAX;
 use super::table::{Partition, Table};
 use super::{Durability, Gap, Ms, Recovered, Store, StoreConfig};
 use crate::disk::{Disk, create_dirs};
 use crate::durable::{self, CheckpointStore, Durable, DurableConfig};
-use crate::error::LogError;
+use crate::error::{ErrorKind, LogError};
 use crate::pack::{PackConfig, Packer};
 use crate::partition::{self, Known};
 
@@ -186,8 +188,12 @@ impl Replay {
         self.store.clock_base = known.store.clock_ms;
         self.open_partitions(known, fresh)?;
         for frame in recovered.frames {
-            let frame = frame?;
-            self.frame(frame)?;
+            match frame {
+                Ok(frame) => self.frame(frame)?,
+                // Its checksum was right. The frames that it should hold count as lost.
+                Err(error) if error.kind() == ErrorKind::Corrupt => self.note(error.to_string()),
+                Err(error) => return Err(error),
+            }
         }
         while let Some((_, header)) = self.headers.pop_front() {
             self.header(header)?;
@@ -198,11 +204,18 @@ impl Replay {
     fn load_key(&mut self, known: &mut Checkpointed, key: Vec<u8>, value: Vec<u8>) {
         if key == STORE_KEY {
             match postcard::from_bytes(&value) {
-                Ok(meta) => known.store = meta,
+                Ok(meta) if StoreMeta::is_plausible(&meta) => known.store = meta,
+                Ok(_) => self.note("checkpointed store state: no log's numbers".to_owned()),
                 Err(error) => self.note(format!("checkpointed store state: {error}")),
             }
         } else if key.starts_with(PARTITION_KEY) {
             match postcard::from_bytes::<PartitionMeta>(&value) {
+                Ok(meta) if !meta.is_plausible() => {
+                    self.note(format!(
+                        "checkpointed state of {}: no log's numbers",
+                        meta.tp
+                    ));
+                }
                 Ok(meta) => {
                     known.partitions.insert(meta.tp.clone(), (meta, value));
                 }
@@ -352,7 +365,8 @@ impl Replay {
             self.note(format!("{tail} journal frames at the end are lost"));
             self.unsure.iter_mut().for_each(|unsure| *unsure = true);
         }
-        let lost = self.lost.saturating_sub(self.found) + tail * ENTRY_RECORDS_MAX as u64;
+        let lost = self.lost.saturating_sub(self.found);
+        let lost = lost.saturating_add(tail.saturating_mul(ENTRY_RECORDS_MAX as u64));
         if lost == 0 || !self.store.cfg.rules.j2() {
             return;
         }
@@ -360,10 +374,11 @@ impl Replay {
             if self.unsure[number] {
                 let meta = &mut self.store.table.partitions[number].meta;
                 let from = meta.next.max(self.packed[number]);
-                meta.next = Offset(from.0.saturating_add(lost as i64));
+                let next = from.0 as u64 + lost.min(PLAUSIBLE_MAX);
+                meta.next = Offset(next.min(PLAUSIBLE_MAX) as i64).max(from);
             }
         }
-        self.store.total += lost;
+        self.store.total = (self.store.total + lost.min(PLAUSIBLE_MAX)).min(PLAUSIBLE_MAX);
     }
 }
 

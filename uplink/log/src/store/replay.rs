@@ -4,6 +4,7 @@ use headwater_batch::{Offset, TopicPartition};
 
 use super::frames::{
     self, AckedFrame, BootFrame, EntryFrame, ForkFrame, GapFrame, LogStartFrame, PartitionFrame,
+    Plausible,
 };
 use super::meta::Header;
 use super::open::Replay;
@@ -47,13 +48,17 @@ impl Replay {
         }
     }
 
-    fn decoded<'f, T: serde::Deserialize<'f>>(
+    fn decoded<'f, T: serde::Deserialize<'f> + Plausible>(
         &mut self,
         payload: &'f [u8],
         apply: impl FnOnce(&mut Replay, T) -> Result<(), LogError>,
     ) -> Result<(), LogError> {
-        match postcard::from_bytes(payload) {
-            Ok(frame) => apply(self, frame),
+        match postcard::from_bytes::<T>(payload) {
+            Ok(frame) if frame.is_plausible() => apply(self, frame),
+            Ok(_) => {
+                self.note("a journal frame holds numbers that are no log's".to_owned());
+                Ok(())
+            }
             // Its checksum was right: another version wrote it.
             Err(error) => {
                 self.note(format!("a journal frame does not decode: {error}"));
@@ -64,7 +69,13 @@ impl Replay {
 
     fn entry(&mut self, position: u64, payload: &[u8]) -> Result<(), LogError> {
         let (entry, op) = match postcard::take_from_bytes::<EntryFrame>(payload) {
-            Ok(decoded) => decoded,
+            Ok(decoded) if decoded.0.is_plausible() => decoded,
+            Ok(_) => {
+                self.note(format!(
+                    "journal frame {position} holds numbers that are no log's"
+                ));
+                return Ok(());
+            }
             Err(error) => {
                 self.note(format!("journal frame {position} does not decode: {error}"));
                 return Ok(());

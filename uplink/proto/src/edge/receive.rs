@@ -113,7 +113,8 @@ impl EdgeSession {
 
     /// Frames for an id that was given up mean nothing any more.
     fn on_stream(&mut self, now: Ms, id: StreamId, act: impl FnOnce(&mut Self, Slot)) {
-        if let Some(&slot) = self.by_id.get(&id) {
+        // One frame may speak of several streams, and end the session at the first.
+        if let Some(&slot) = self.by_id.get(&id).filter(|_| !self.closed) {
             act(self, slot);
             self.settle(now, slot);
         }

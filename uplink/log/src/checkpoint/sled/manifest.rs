@@ -107,7 +107,7 @@ fn decode(bytes: &[u8]) -> Option<Manifest> {
         let crc = u32::from_le_bytes(take(4)?.try_into().ok()?);
         files.push(Entry { name, bytes, crc });
     }
-    Some(Manifest { mark, files })
+    mark.is_plausible().then_some(Manifest { mark, files })
 }
 
 /// Names of all files below `dir`, sorted; directories are synced when asked.
