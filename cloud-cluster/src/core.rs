@@ -154,6 +154,7 @@ impl Core {
             shards,
             hot: machine.hot.clone(),
             cold,
+            budget: Default::default(),
         };
         let service = Service {
             view: Arc::new(view),

@@ -126,6 +126,7 @@ fn run(args: &RunArgs) -> Result<ExitCode, String> {
         return Ok(ExitCode::SUCCESS);
     }
     log_to_stderr(&config.log_level)?;
+    headwater_gate::files::raise_limit();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()
         .enable_time()

@@ -21,7 +21,9 @@ pub async fn serve(listener: std::net::TcpListener, sources: Sources) -> std::io
         .route("/metrics", get(metrics))
         .route("/healthz", get(|| async { "ok\n" }))
         .with_state(sources);
-    axum::serve(tokio::net::TcpListener::from_std(listener)?, routes).await
+    let listener = tokio::net::TcpListener::from_std(listener)?;
+    headwater_gate::pages::serve(listener, routes, "status").await;
+    Ok(())
 }
 
 async fn metrics(State(sources): State<Sources>) -> impl IntoResponse {

@@ -6,13 +6,13 @@ use axum::http::StatusCode;
 use bytes::Bytes;
 use headwater_batch::TopicPartition;
 use headwater_proto::{EdgeName, Incarnation, StreamEntry, StreamKey, StreamOutcome};
-use headwater_quic::Ca;
+use headwater_quic::{Ca, Revoked};
 use headwater_shard::{Entry, LedgerEntry, Loss, Outcome};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{Failure, State};
-use crate::node::{ca_of, revoke as revoke_in};
+use crate::node::{ca_of, revoke as revoke_in, revoked_of};
 use crate::shardlog::commit;
 
 #[derive(Deserialize)]
@@ -120,7 +120,7 @@ pub(super) async fn revoke(
     Path(name): Path<String>,
 ) -> Result<Json<Value>, Failure> {
     let inner = &state.inner;
-    let edge = EdgeName::new(&name).map_err(Failure::bad)?;
+    EdgeName::new(&name).map_err(Failure::bad)?;
     let entry = Entry::RevokeEdge {
         name: name.clone(),
         at_ms: inner.service.clock.wall_ms(),
@@ -134,13 +134,15 @@ pub(super) async fn revoke(
     .await;
     revoked.map_err(|e| Failure::new(StatusCode::SERVICE_UNAVAILABLE, e))?;
     let (dir, listed) = (inner.data_dir.clone(), name.clone());
-    let written = tokio::task::spawn_blocking(move || revoke_in(&dir, &listed)).await;
+    let written = tokio::task::spawn_blocking(move || {
+        revoke_in(&dir, &listed).map_err(|e| e.to_string())?;
+        Revoked::read(&revoked_of(&dir)).map_err(|e| e.to_string())
+    });
     let failed = |e: String| Failure::new(StatusCode::INTERNAL_SERVER_ERROR, e);
-    written
-        .map_err(|e| failed(e.to_string()))?
-        .map_err(|e| failed(e.to_string()))?;
+    let list = written.await.map_err(|e| failed(e.to_string()))?;
+    let list = list.map_err(failed)?;
     let server = inner.server.upgrade();
-    let closed = server.map_or(0, |server| server.disconnect(&edge, "certificate revoked"));
+    let closed = server.map_or(0, |server| server.revoke(list));
     Ok(Json(
         json!({ "revoked": name, "connections_closed": closed }),
     ))

@@ -100,9 +100,7 @@ pub async fn serve(listener: TcpListener, state: State) {
         .route("/ledger", get(edges::ledger))
         .layer(axum::middleware::from_fn(guard))
         .with_state(state);
-    if let Err(error) = axum::serve(listener, pages).await {
-        tracing::error!(%error, "the admin pages are gone");
-    }
+    headwater_gate::pages::serve(listener, pages, "admin").await;
 }
 
 /// A page of another site, open in an operator's browser, must not change anything: browsers send

@@ -26,6 +26,7 @@ impl Run {
             return Ok(());
         }
         log_to_stderr(&config);
+        headwater_gate::files::raise_limit();
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .enable_all()
             .build();

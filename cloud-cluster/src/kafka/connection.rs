@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use headwater_gate::Heard;
 use headwater_kafka::wire::{WireError, frame_bytes};
 use headwater_kafka::{CloseReason, Peer, Reply, serve};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -62,11 +63,12 @@ pub async fn run(
     peer: Peer,
     service: Service,
     config: Arc<KafkaConfig>,
+    heard: Heard,
 ) -> Result<(), Ended> {
     stream.set_nodelay(true)?;
     let (from, to) = stream.into_split();
     let (queue, queued) = mpsc::channel(PIPELINE);
-    let reading = read(from, &peer, &service, &config, queue);
+    let reading = read(from, &peer, &service, &config, &heard, queue);
     let writing = write(to, queued);
     // When one ends, the other has nothing left to do.
     tokio::select! {
@@ -79,6 +81,7 @@ async fn read(
     peer: &Peer,
     service: &Service,
     config: &KafkaConfig,
+    heard: &Heard,
     queue: mpsc::Sender<Queued>,
 ) -> Result<(), Ended> {
     let memory = Arc::new(Semaphore::new(config.in_flight_bytes));
@@ -92,6 +95,7 @@ async fn read(
         let permit = memory.clone().acquire_many_owned(share).await;
         let permit = permit.expect("the semaphore is never closed");
         let frame = frame(&mut from, length, config.idle).await?;
+        heard.set();
         census.count(&frame);
         let outcome = checked(service, peer, frame).await?;
         let answer = service.begin(peer, outcome).await;

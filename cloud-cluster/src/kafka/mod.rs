@@ -1,5 +1,6 @@
 //! The Kafka listener: a thin loop around `headwater-kafka`, and the work its plans ask for.
 
+mod budget;
 mod carry_out;
 mod census;
 mod connection;
@@ -10,6 +11,7 @@ mod offsets;
 mod reads;
 mod view;
 
+pub use budget::Budget;
 pub use carry_out::Answer;
 pub use groups::Groups;
 pub use listener::{KafkaConfig, Listener};

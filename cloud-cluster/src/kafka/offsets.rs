@@ -218,6 +218,7 @@ mod tests {
             shards: Arc::new(Shards::new(vec![Shard::new(); 2])),
             hot: Arc::new(Hot::default()),
             cold: Arc::new(cold),
+            budget: Default::default(),
         };
         let open = Entry::OpenPartition {
             tp: tp.clone(),

@@ -9,6 +9,7 @@ use headwater_kafka::{ErrorCode, FetchPartition, FetchPlan, Fetched};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use super::budget::Budget;
 use crate::cold::{ColdStore, SegmentName};
 use crate::hot::{Hot, PartitionLog};
 use crate::shards::Shards;
@@ -19,6 +20,8 @@ pub struct Reader {
     pub shards: Arc<Shards>,
     pub hot: Arc<Hot>,
     pub cold: Arc<ColdStore>,
+    /// What replies may hold, all together.
+    pub budget: Budget,
 }
 
 impl Reader {
@@ -33,20 +36,23 @@ impl Reader {
                     log.watch(&waiter);
                 }
             }
-            let fetched = self.fetch_once(plan).await;
+            let share = self.budget.take(plan.max_bytes as usize);
+            let mut fetched = self.fetch_once(plan, share.bytes).await;
             if plan.is_satisfied(&fetched) || Instant::now() >= deadline {
+                share.tie(&mut fetched);
                 return fetched;
             }
-            drop(fetched);
+            drop((fetched, share));
             // On time out the loop reads once more and answers with what there is.
             let _ = tokio::time::timeout_at(deadline, waiter.notified()).await;
         }
     }
 
-    async fn fetch_once(&self, plan: &FetchPlan) -> Vec<Fetched> {
+    async fn fetch_once(&self, plan: &FetchPlan, granted: usize) -> Vec<Fetched> {
         let (mut all, mut so_far) = (Vec::with_capacity(plan.partitions.len()), 0);
         for (i, wanted) in plan.partitions.iter().enumerate() {
             let (bytes_max, first_whole) = plan.allowance(i, so_far);
+            let bytes_max = bytes_max.min(granted.saturating_sub(so_far));
             let fetched = self.partition(wanted, bytes_max, first_whole).await;
             so_far += fetched.byte_len();
             all.push(fetched);

@@ -8,6 +8,11 @@ pub const PACKET_BYTES_MAX: usize = 1 << 20;
 /// Connections; beyond: CONNACK 0x97 (v5), 0x03 (v3.1.1).
 pub const CONNECTIONS_MAX: usize = 10_000;
 
+/// Connections that have not sent their CONNECT, also at most half of all connections (but 16 in
+/// any case); one more ends the oldest of them. So nobody who opens many and says nothing keeps an
+/// honest client out.
+pub const NEWCOMERS_MAX: usize = 1024;
+
 /// Time from accept to a complete CONNECT; then the connection is closed without an answer.
 pub const CONNECT_TIMEOUT_MS: u64 = 10_000;
 

@@ -4,6 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::Poll;
@@ -25,6 +26,9 @@ const LINGER: Duration = Duration::from_secs(5);
 
 pub(super) struct Conn {
     pub(super) id: ConnId,
+    pub(super) remote: SocketAddr,
+    /// Something was ever to be written.
+    spoken: Cell<bool>,
     /// `None` once closed: dropping the half shuts the sending side down.
     write: RefCell<Option<OwnedWriteHalf>>,
     out: RefCell<VecDeque<Bytes>>,
@@ -43,9 +47,11 @@ pub(super) struct Flushed {
 }
 
 impl Conn {
-    pub(super) fn new(id: ConnId, write: OwnedWriteHalf) -> Conn {
+    pub(super) fn new(id: ConnId, remote: SocketAddr, write: OwnedWriteHalf) -> Conn {
         Conn {
             id,
+            remote,
+            spoken: Cell::new(false),
             write: RefCell::new(Some(write)),
             out: RefCell::default(),
             paused: Cell::new(false),
@@ -56,6 +62,7 @@ impl Conn {
     }
 
     pub(super) fn queue(&self, bytes: Bytes) {
+        self.spoken.set(true);
         self.out.borrow_mut().push_back(bytes);
     }
 
@@ -142,6 +149,10 @@ pub(super) async fn serve(conn: Rc<Conn>, mut read: OwnedReadHalf, inbox: Rc<Inb
 async fn work(conn: &Conn, read: &mut OwnedReadHalf, inbox: &Inbox) -> io::Result<()> {
     loop {
         if conn.closing.get() {
+            // A peer that was never answered has nothing to read.
+            if !conn.spoken.get() {
+                return Ok(());
+            }
             return linger(conn, read).await;
         }
         let rest = !conn.out.borrow().is_empty() && !conn.dirty.get();

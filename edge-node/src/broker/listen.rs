@@ -5,6 +5,7 @@ use std::net::TcpListener;
 use std::rc::Rc;
 use std::time::Duration;
 
+use headwater_gate::Refusals;
 use headwater_mqtt::{ConnInfo, Event};
 
 use super::conn::{self, Conn};
@@ -20,6 +21,7 @@ pub(super) async fn accept(
     inbox: Rc<Inbox>,
 ) -> io::Result<()> {
     let listener = tokio::net::TcpListener::from_std(listener)?;
+    let refusals = Refusals::new("mqtt");
     loop {
         let (stream, remote) = match listener.accept().await {
             Ok(accepted) => accepted,
@@ -30,13 +32,13 @@ pub(super) async fn accept(
             }
         };
         if inbox.connections() >= hard_limit {
-            tracing::debug!(%remote, hard_limit, "MQTT connection dropped: too many");
+            refusals.say(remote, "too many connections");
             continue;
         }
         // Acknowledgements are small and must not wait for more.
         let _ = stream.set_nodelay(true);
         let (read, write) = stream.into_split();
-        let conn = Rc::new(Conn::new(inbox.new_id(), write));
+        let conn = Rc::new(Conn::new(inbox.new_id(), remote, write));
         inbox.introduce(conn.clone());
         let info = ConnInfo {
             listener: number,

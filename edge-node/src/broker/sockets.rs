@@ -5,6 +5,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use headwater_gate::Refusals;
 use headwater_mqtt::{CloseReason, ConnId, Event};
 use tokio::sync::oneshot;
 
@@ -22,6 +23,7 @@ pub(super) struct Sockets {
     inbox: Rc<Inbox>,
     conns: HashMap<ConnId, Rc<Conn>>,
     dirty: Vec<Rc<Conn>>,
+    refusals: Refusals,
 }
 
 impl Sockets {
@@ -30,6 +32,7 @@ impl Sockets {
             inbox,
             conns: HashMap::new(),
             dirty: Vec::new(),
+            refusals: Refusals::new("mqtt"),
         }
     }
 }
@@ -61,7 +64,16 @@ impl Outlet for Sockets {
 
     fn close(&mut self, conn: ConnId, reason: &CloseReason) {
         if let Some(conn) = self.conns.remove(&conn) {
-            tracing::debug!(conn = conn.id.0, %reason, "MQTT connection closed");
+            match reason {
+                CloseReason::Disconnected
+                | CloseReason::KeepAlive
+                | CloseReason::TakenOver
+                | CloseReason::Kicked
+                | CloseReason::Shutdown => {
+                    tracing::debug!(remote = %conn.remote, %reason, "MQTT connection closed");
+                }
+                _ => self.refusals.say(conn.remote, reason),
+            }
             conn.close();
         }
     }

@@ -61,6 +61,7 @@ impl Broker {
         let Some(conn) = self.conns.remove(&id) else {
             return;
         };
+        self.newcomers.remove(&id);
         self.timers.remove(&(conn.timer_ms, Timer::Silence(id)));
         if self.owners.get(&conn.client_id) == Some(&id) {
             self.owners.remove(&conn.client_id);

@@ -32,18 +32,31 @@ impl Broker {
     pub(super) fn opened(&mut self, id: ConnId, info: ConnInfo) {
         let max = self.config.connections_max;
         // Some room above the limit, so that a client can be told why it is refused.
+        let full = self.conns.len() >= max + max / 8 + 16;
+        let newcomers_max = (max / 2).clamp(16, limits::NEWCOMERS_MAX);
+        if full || self.newcomers.len() >= newcomers_max {
+            if let Some(oldest) = self.newcomers.pop_first() {
+                self.close(
+                    oldest,
+                    0,
+                    CloseReason::Quota("connections without a CONNECT"),
+                );
+            }
+        }
         if self.conns.len() >= max + max / 8 + 16 {
             let reason = CloseReason::Quota("connections");
             self.effects.push(Effect::Close { conn: id, reason });
             return;
         }
         self.conns.insert(id, Conn::new(info, self.now_ms));
+        self.newcomers.insert(id);
         self.set_silence(id, self.now_ms + limits::CONNECT_TIMEOUT_MS);
     }
 
     pub(super) fn connect(&mut self, id: ConnId, connect: Box<Connect>) {
         let version = connect.version;
-        let full = self.conns.len() > self.config.connections_max;
+        self.newcomers.remove(&id);
+        let full = self.conns.len() - self.newcomers.len() > self.config.connections_max;
         let Some(conn) = self.conns.get_mut(&id) else {
             return;
         };

@@ -42,6 +42,8 @@ pub struct Broker {
     access: Box<dyn Access>,
     state: State,
     conns: Table<ConnId, Conn>,
+    /// Those that have not sent their CONNECT, oldest first: ids rise.
+    newcomers: BTreeSet<ConnId>,
     /// Who holds a client id, from its CONNECT on.
     owners: BTreeMap<Arc<str>, ConnId>,
     /// CONNECTs under way to the journal, by client id: how many, and the session of the last.
@@ -87,6 +89,7 @@ impl Broker {
         let (state, report) = State::restore(&config, checkpoint, ops);
         let mut broker = Broker {
             conns: Table::with_hasher(Seeded(config.hash_seed)),
+            newcomers: BTreeSet::new(),
             owners: BTreeMap::new(),
             starting: BTreeMap::new(),
             config,

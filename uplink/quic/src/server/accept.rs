@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use headwater_gate::Refusals;
 use quinn::{Connection, Endpoint, Incoming};
 use rustls::pki_types::CertificateDer;
 use tokio::sync::Semaphore;
@@ -38,10 +39,11 @@ pub(super) async fn run(
 ) {
     let half_open = Arc::new(Semaphore::new(config.half_open_max));
     let config = Arc::new(config);
+    let refusals = Arc::new(Refusals::new("uplink"));
     while let Some(incoming) = endpoint.accept().await {
         let remote = incoming.remote_address();
         if registry.count() >= config.connections_max {
-            tracing::warn!(%remote, max = config.connections_max, "uplink refused: too many connections");
+            refusals.say(remote, "too many connections");
             incoming.refuse();
             continue;
         }
@@ -52,11 +54,12 @@ pub(super) async fn run(
             continue;
         }
         let Ok(permit) = half_open.clone().try_acquire_owned() else {
-            tracing::warn!(%remote, max = config.half_open_max, "uplink refused: too many handshakes");
+            refusals.say(remote, "too many handshakes");
             incoming.refuse();
             continue;
         };
         let (config, sink, registry) = (config.clone(), sink.clone(), registry.clone());
+        let refusals = refusals.clone();
         tokio::spawn(async move {
             let admitted = admit(incoming, &config, &registry).await;
             drop(permit);
@@ -65,7 +68,7 @@ pub(super) async fn run(
                     connection::run(&connection, &subject, &config, sink).await;
                     registry.leave(&connection);
                 }
-                Err(reason) => tracing::warn!(%remote, %reason, "uplink refused"),
+                Err(reason) => refusals.say(remote, reason),
             }
         });
     }
@@ -107,7 +110,9 @@ pub(super) async fn watch_revoked(path: PathBuf, every: Duration, registry: Arc<
     loop {
         ticks.tick().await;
         match file.changed() {
-            Some(Ok(revoked)) => registry.revoke(revoked),
+            Some(Ok(revoked)) => {
+                registry.revoke(revoked);
+            }
             Some(Err(error)) => tracing::error!(%error, "the revocation list in force stays"),
             None => {}
         }

@@ -25,6 +25,7 @@ use quinn::Endpoint;
 use tokio::task::JoinHandle;
 
 use crate::ca::Identity;
+use crate::revoked::Revoked;
 use crate::tls::{self, TlsError};
 use crate::transport::Transport;
 
@@ -173,6 +174,12 @@ impl Server {
     /// The edges that are connected now.
     pub fn connections(&self) -> Vec<ConnectionView> {
         self.registry.views()
+    }
+
+    /// Puts a revocation list in force at once: [`ServerConfig::revoked_check`] would leave an edge
+    /// the time to come back. The number of connections that it closed.
+    pub fn revoke(&self, revoked: Revoked) -> usize {
+        self.registry.revoke(revoked)
     }
 
     /// Closes every connection of an edge; the number that were open.

@@ -80,12 +80,13 @@ impl Registry {
     }
 
     /// Puts a list in force, also for the connections that stand.
-    pub(super) fn revoke(&self, revoked: Revoked) {
+    pub(super) fn revoke(&self, revoked: Revoked) -> usize {
         let closed = {
             self.lock().revoked = revoked.clone();
             self.close_where(|subject| revoked.holds(subject), "certificate revoked")
         };
         tracing::info!(entries = revoked.len(), closed, "revocation list in force");
+        closed
     }
 
     pub(super) fn close_where(&self, chosen: impl Fn(&Subject) -> bool, reason: &str) -> usize {
@@ -95,7 +96,11 @@ impl Registry {
             .values()
             .filter(|standing| chosen(&standing.subject));
         chosen
-            .map(|standing| standing.connection.close(1u32.into(), reason.as_bytes()))
+            .map(|standing| {
+                let (edge, remote) = (&standing.subject.edge, standing.connection.remote_address());
+                tracing::warn!(%edge, %remote, reason, "edge sent away");
+                standing.connection.close(1u32.into(), reason.as_bytes());
+            })
             .count()
     }
 
