@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use headwater_kafka::group::GroupConfig;
-use headwater_shard::Entry;
+use headwater_shard::{Entry, LostReason};
 use thiserror::Error;
 use tokio::sync::mpsc::{self, UnboundedReceiver};
 
@@ -23,9 +23,10 @@ use crate::clock::Clock;
 use crate::cold::{ColdStore, SealConfig, Sealer};
 use crate::kafka::{Groups, Reader, Service, View};
 use crate::machine::{Gone, Machine};
+use crate::rebuild::Rebuild;
 use crate::retention::{self, Retention};
 use crate::shardlog::{
-    LocalLog, LocalLogConfig, Medium, ProposeError, RecoverError, ShardLog, Writer, commit,
+    LocalLog, LocalLogConfig, Medium, ProposeError, RecoverError, Remains, ShardLog, Writer, commit,
 };
 use crate::tasks::Tasks;
 use crate::topics::{TopicCache, TopicError, Topics};
@@ -66,6 +67,8 @@ pub struct Core {
     config: CoreConfig,
     gone: UnboundedReceiver<Gone>,
     is_clean: bool,
+    is_new: bool,
+    remains: Remains,
 }
 
 /// A node that takes work. Its parts live until [`Running::abort`].
@@ -101,6 +104,8 @@ impl Core {
             config,
             gone: recovery.gone,
             is_clean: recovery.is_clean,
+            is_new: recovery.is_new,
+            remains: recovery.remains,
         };
         Ok((core, recovery.writer))
     }
@@ -114,7 +119,9 @@ impl Core {
             clock,
             config,
             gone,
-            is_clean,
+            mut is_clean,
+            is_new,
+            remains,
         } = self;
         let mut sealer = Sealer::new(
             config.seal.clone(),
@@ -129,6 +136,25 @@ impl Core {
             .await
             .map_err(|e| StartError::Room(e.what))?;
         begin_term(&*local, &machine).await?;
+        let rebuild = Rebuild {
+            log: &*local,
+            machine: &machine,
+            cold: &cold,
+            clock: &clock,
+        };
+        let mut reason = LostReason::Journal;
+        if Rebuild::is_due(&machine) || (is_new && rebuild.finds_segments().await) {
+            is_clean = false;
+            reason = LostReason::State;
+            rebuild.run(&remains).await?;
+        }
+        rebuild.enter_losses(reason).await?;
+        if reason == LostReason::State {
+            sealer
+                .store_all()
+                .await
+                .map_err(|e| StartError::Room(e.what))?;
+        }
         let tasks = Tasks::default();
         let (shards, log): (_, Arc<dyn ShardLog>) = (machine.shards.clone(), local.clone());
         let (deleted, deleted_seen) = mpsc::unbounded_channel();
@@ -155,6 +181,8 @@ impl Core {
             hot: machine.hot.clone(),
             cold,
             budget: Default::default(),
+            log: log.clone(),
+            clock: clock.clone(),
         };
         let service = Service {
             view: Arc::new(view),

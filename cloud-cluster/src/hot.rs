@@ -181,6 +181,26 @@ impl PartitionLog {
         self.drop_below(start);
     }
 
+    /// Takes the marks of a state that came from elsewhere.
+    pub fn set_marks(&self, start: Offset, next: Offset, cold_end: Offset) {
+        let mut inner = self.lock();
+        (inner.marks.start, inner.marks.next) = (start, next);
+        inner.wake();
+        drop(inner);
+        self.drop_below(start.max(cold_end));
+    }
+
+    /// The batches from the first one at or above `from` on, as [`PartitionLog::read`]: for an offset
+    /// whose own batch is lost.
+    pub fn read_after(&self, from: Offset, bytes_max: usize, first_whole: bool) -> Vec<Bytes> {
+        let base = {
+            let inner = self.lock();
+            inner.batches.range(from..).next().map(|(base, _)| *base)
+        };
+        base.and_then(|base| self.read(base, bytes_max, first_whole))
+            .unwrap_or_default()
+    }
+
     /// Lets go of batches that end at or below `end`.
     pub fn drop_below(&self, end: Offset) {
         let mut inner = self.lock();

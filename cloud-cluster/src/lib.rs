@@ -13,6 +13,7 @@
 //! | [`shardlog`] | the trait that entries go through, and its form on one local journal |
 //! | [`machine`], [`shards`], [`hot`] | applied state and the newest batches, for readers |
 //! | [`cold`], [`retention`] | sealing into an object store, reading from it, deleting |
+//! | [`rebuild`] | starting when the state is lost with all its copies |
 //! | [`topics`] | creating and deleting topics over several shards |
 //! | [`kafka`], [`uplink`], [`admin`] | the three listeners |
 //! | [`node`], [`config`] | putting it all together |
@@ -46,6 +47,7 @@ pub mod hot;
 pub mod kafka;
 pub mod machine;
 pub mod node;
+pub mod rebuild;
 pub mod retention;
 pub mod shardlog;
 pub mod shards;

@@ -38,16 +38,36 @@ pub struct Machine {
 impl Machine {
     /// Puts the partitions of a loaded state in place, before entries are replayed.
     pub fn open_all(&self) {
-        for id in self.shards.data() {
-            let shard = self.shards.read(id);
-            for (tp, partition) in shard.partitions() {
-                self.hot
-                    .open(tp, partition.topic_id, partition.start, partition.next);
+        self.shards.data().for_each(|id| self.resync(id));
+    }
+
+    /// Makes the hot end agree with a shard's rows that came without entries. Batches stay where
+    /// their partition does.
+    pub fn resync(&self, id: ShardId) {
+        let shard = self.shards.read(id);
+        for (tp, log) in self.hot.partitions() {
+            let stays = shard
+                .partition(&tp)
+                .is_some_and(|p| p.topic_id == log.topic_id());
+            if self.shards.of(&tp) == id && !stays {
+                self.hot.close(&tp);
             }
+        }
+        for (tp, partition) in shard.partitions() {
+            match self.hot.partition(tp) {
+                Some(log) => log.set_marks(partition.start, partition.next, partition.cold_end),
+                None => self
+                    .hot
+                    .open(tp, partition.topic_id, partition.start, partition.next),
+            }
+        }
+        if id == self.shards.meta() {
+            self.topics.replace(shard.topics());
         }
     }
 
-    /// Applies one entry, whose frame lies at `position` of the journal.
+    /// Applies one entry, whose frame lies at `position` of the journal. Also says where its batch
+    /// was put: base offset and epoch.
     pub fn apply(
         &self,
         id: ShardId,
@@ -55,13 +75,20 @@ impl Machine {
         entry: &Entry,
         batch: &Bytes,
         position: u64,
-    ) -> Outcome {
+    ) -> (Outcome, Option<(Offset, i32)>) {
         let applied = self.shards.write(id).apply(at, entry, batch);
+        let mut put = None;
         for effect in applied.effects {
+            if let Effect::Append { base, epoch, .. } = &effect {
+                put = Some((*base, *epoch));
+            }
             self.carry_out(id, effect, batch, entry, position);
         }
         self.refresh_topic(id, entry);
-        applied.outcome
+        if let Entry::Restore { .. } = entry {
+            self.resync(id);
+        }
+        (applied.outcome, put)
     }
 
     fn carry_out(&self, id: ShardId, effect: Effect, batch: &Bytes, entry: &Entry, position: u64) {
@@ -117,6 +144,10 @@ impl Machine {
             Effect::SegmentGone(tp, base, segment) => {
                 // Nobody deletes on a node that is stopping; the next start looks for leftovers.
                 let _ = self.gone.send(Gone { tp, base, segment });
+            }
+            Effect::Lost(tp, from, to) => {
+                metrics::counter!("headwater_lost_ranges_total").increment(1);
+                tracing::error!(%tp, %from, %to, "acknowledged records are lost; see the ledger");
             }
             Effect::Ledger(number) => {
                 metrics::counter!("headwater_ledger_entries_total").increment(1);

@@ -25,5 +25,8 @@ pub const GROUPS: usize = 100_000;
 /// counts it.
 pub const LEDGER_ENTRIES: usize = 65_536;
 
+/// Ranges of lost records that one shard remembers. At the bound the first by name goes.
+pub const LOST_RANGES: usize = 65_536;
+
 /// Bytes of one encoded entry without its batch. A longer one is not decoded.
 pub const ENTRY_HEAD_BYTES: usize = 4 << 20;

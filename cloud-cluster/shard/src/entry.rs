@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::bounds::ENTRY_HEAD_BYTES;
+use crate::lost::LostRange;
 use crate::segments::Segment;
 
 const FORMAT: u8 = 1;
@@ -118,6 +119,22 @@ pub enum Entry {
     },
     DeleteGroup {
         group: String,
+    },
+    /// Acknowledged records from `from` on are gone (see [`LostRange`]).
+    Lost {
+        tp: TopicPartition,
+        topic_id: u128,
+        from: Offset,
+        range: LostRange,
+    },
+    /// Rows of a state that was rebuilt; `None` removes one.
+    Restore {
+        rows: Vec<(Vec<u8>, Option<Vec<u8>>)>,
+    },
+    /// In a shard whose state was lost: this stream may go on from where its edge says.
+    TrustStream {
+        edge: String,
+        source: TopicPartition,
     },
 }
 

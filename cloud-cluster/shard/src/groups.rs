@@ -78,6 +78,7 @@ impl Shard {
 
     /// Forgets all offsets in a topic that was deleted.
     pub(crate) fn forget_topic_offsets(&mut self, topic: &TopicName) -> Outcome {
+        let mut forgotten = Vec::new();
         for (group, of_group) in &mut self.group_offsets {
             let gone: Vec<_> = of_group
                 .keys()
@@ -86,11 +87,12 @@ impl Shard {
                 .collect();
             for tp in gone {
                 of_group.remove(&tp);
-                self.dirty.insert(Key::GroupOffset(group.clone(), tp));
+                forgotten.push(Key::GroupOffset(group.clone(), tp));
             }
         }
         self.group_offsets
             .retain(|_, of_group| !of_group.is_empty());
+        forgotten.into_iter().for_each(|key| self.touch(key));
         Outcome::Done
     }
 

@@ -21,6 +21,9 @@ pub enum Key {
     Group(String),
     GroupOffset(String, TopicPartition),
     Ledger(u64),
+    /// Records that are gone, from this offset on.
+    Lost(TopicPartition, Offset),
+    Doubt,
 }
 
 impl Key {

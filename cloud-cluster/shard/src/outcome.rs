@@ -110,4 +110,6 @@ pub enum Effect {
     SegmentGone(TopicPartition, Offset, Segment),
     /// A stream lost records or forked; the entry stands in the ledger.
     Ledger(u64),
+    /// Acknowledged records are gone; they stand in the ledger.
+    Lost(TopicPartition, Offset, Offset),
 }

@@ -147,6 +147,7 @@ impl Shard {
             self.touch(Key::Segment(tp.clone(), base));
             effects.push(Effect::SegmentGone(tp.clone(), base, segment));
         }
+        self.forget_lost(tp);
         for id in self.producers.remove(tp).unwrap_or_default().into_keys() {
             self.touch(Key::Producer(tp.clone(), id));
         }
@@ -268,14 +269,14 @@ impl Shard {
         }
         for effect in &effects {
             if let Effect::SegmentGone(tp, base, _) = effect {
-                self.dirty.insert(Key::Segment(tp.clone(), *base));
+                self.touch(Key::Segment(tp.clone(), *base));
             }
         }
         Applied::with(Outcome::Done, effects)
     }
 
     /// Enters a sealed segment into the manifest: it must go on where the last one ended, or start
-    /// inside a range that was deleted meanwhile.
+    /// inside a range that was deleted meanwhile, or behind one that is lost.
     pub(crate) fn add_segment(
         &mut self,
         tp: &TopicPartition,
@@ -283,15 +284,15 @@ impl Shard {
         base: Offset,
         segment: &Segment,
     ) -> Applied {
-        let Some(partition) = self
-            .partitions
-            .get_mut(tp)
-            .filter(|p| p.topic_id == topic_id)
-        else {
+        let known = self.partitions.get(tp).filter(|p| p.topic_id == topic_id);
+        let Some(cold_end) = known.map(|p| p.cold_end) else {
             return Applied::quiet(Outcome::Refused(Refusal::UnknownPartition));
         };
-        let expected = partition.cold_end;
+        // What is lost is in no segment.
+        let expected = self.lost_end(tp, cold_end);
+        let partition = self.partitions.get_mut(tp).expect("it was just there");
         let continues = base == expected || (base > expected && base <= partition.start);
+        let continues = continues || base == cold_end;
         if !continues || segment.end <= base || segment.end > partition.next {
             return Applied::quiet(Outcome::Refused(Refusal::SegmentNotNext(expected)));
         }

@@ -15,6 +15,7 @@ use crate::entry::Entry;
 use crate::groups::{Committed, Group};
 use crate::key::Key;
 use crate::ledger::LedgerEntry;
+use crate::lost::{Doubt, LostRange};
 use crate::outcome::{Applied, Outcome, Refusal};
 use crate::partition::Partition;
 use crate::producers::Producer;
@@ -57,7 +58,12 @@ pub struct Shard {
     pub(crate) groups: BTreeMap<String, Group>,
     pub(crate) group_offsets: BTreeMap<String, BTreeMap<TopicPartition, Committed>>,
     pub(crate) ledger: BTreeMap<u64, LedgerEntry>,
-    pub(crate) dirty: BTreeSet<Key>,
+    pub(crate) lost: BTreeMap<(TopicPartition, Offset), LostRange>,
+    pub(crate) doubt: Option<Doubt>,
+    /// For the next checkpoint.
+    dirty: BTreeSet<Key>,
+    /// Since [`Shard::touched`] was last asked.
+    recent: BTreeSet<Key>,
 }
 
 /// Why stored state was not taken.
@@ -104,7 +110,10 @@ impl Shard {
             groups: BTreeMap::new(),
             group_offsets: BTreeMap::new(),
             ledger: BTreeMap::new(),
+            lost: BTreeMap::new(),
+            doubt: None,
             dirty: BTreeSet::new(),
+            recent: BTreeSet::new(),
         }
     }
 
@@ -152,6 +161,12 @@ impl Shard {
                 base,
                 segment,
             } => self.add_segment(tp, *topic_id, *base, segment),
+            Entry::Lost {
+                tp,
+                topic_id,
+                from,
+                range,
+            } => self.lose(tp, *topic_id, *from, range),
             quiet => Applied::quiet(self.dispatch_quiet(quiet)),
         }
     }
@@ -209,12 +224,15 @@ impl Shard {
             } => self.commit_offsets(group, *generation, offsets, *at_ms),
             Entry::ForgetTopicOffsets { topic } => self.forget_topic_offsets(topic),
             Entry::DeleteGroup { group } => self.delete_group(group),
+            Entry::Restore { rows } => self.restore_rows(rows),
+            Entry::TrustStream { edge, source } => self.trust(edge, source, None),
             Entry::OpenPartition { .. }
             | Entry::ClosePartition { .. }
             | Entry::Produce { .. }
             | Entry::Stream { .. }
             | Entry::LogStart { .. }
-            | Entry::AddSegment { .. } => unreachable!("dispatched with their effects"),
+            | Entry::AddSegment { .. }
+            | Entry::Lost { .. } => unreachable!("dispatched with their effects"),
         }
     }
 
@@ -227,6 +245,7 @@ impl Shard {
     }
 
     pub(crate) fn touch(&mut self, key: Key) {
+        self.recent.insert(key.clone());
         self.dirty.insert(key);
     }
 }
@@ -273,6 +292,53 @@ impl Shard {
             .ok_or_else(|| LoadError::Value(Box::new(key)))
     }
 
+    /// Removes a row.
+    pub fn unload(&mut self, key: &[u8]) -> Result<(), LoadError> {
+        let key = Key::from_bytes(key).ok_or(LoadError::Key)?;
+        self.remove(&key);
+        Ok(())
+    }
+
+    /// The keys that changed since this was last called. For the journal, which stores the results
+    /// of applying; [`Shard::changes`] is not affected.
+    pub fn touched(&mut self) -> BTreeSet<Key> {
+        std::mem::take(&mut self.recent)
+    }
+
+    /// A row as it stands; `None`: it is not there.
+    pub fn row(&self, key: &Key) -> Option<Vec<u8>> {
+        self.value(key)
+    }
+
+    /// Marks a row as changed, whether it is there or not.
+    pub fn touch_row(&mut self, key: &[u8]) {
+        if let Some(key) = Key::from_bytes(key) {
+            self.touch(key);
+        }
+    }
+
+    /// Marks every row as changed: the next checkpoint stores all of them.
+    pub fn touch_all(&mut self) {
+        let all: Vec<Key> = self.keys().collect();
+        all.into_iter().for_each(|key| self.touch(key));
+    }
+
+    fn restore_rows(&mut self, rows: &[(Vec<u8>, Option<Vec<u8>>)]) -> Outcome {
+        let At { index, term } = self.applied();
+        for (key, value) in rows {
+            let done = match value {
+                Some(value) => self.load(key, value),
+                None => self.unload(key),
+            };
+            if let (Ok(()), Some(key)) = (done, Key::from_bytes(key)) {
+                self.touch(key);
+            }
+        }
+        // A row of the head must not move the log.
+        (self.head.index, self.head.term) = (index, term);
+        Outcome::Done
+    }
+
     /// The same on every replica that applied the same entries.
     pub fn state_hash(&self) -> u64 {
         let mut digest = Digest::new();
@@ -315,6 +381,13 @@ impl Shard {
                     .map(move |tp| Key::GroupOffset(group.clone(), tp.clone()))
             }))
             .chain(self.ledger.keys().copied().map(Key::Ledger))
+            .chain(
+                self.lost
+                    .keys()
+                    .cloned()
+                    .map(|(tp, from)| Key::Lost(tp, from)),
+            )
+            .chain(self.doubt.iter().map(|_| Key::Doubt))
     }
 
     fn value(&self, key: &Key) -> Option<Vec<u8>> {
@@ -332,6 +405,8 @@ impl Shard {
                 bytes_of(self.group_offsets.get(group).and_then(|of| of.get(tp)))
             }
             Key::Ledger(number) => bytes_of(self.ledger.get(number)),
+            Key::Lost(tp, from) => bytes_of(self.lost.get(&(tp.clone(), *from))),
+            Key::Doubt => bytes_of(self.doubt.as_ref()),
         }
     }
 
@@ -350,8 +425,28 @@ impl Shard {
                 put(self.group_offsets.entry(group).or_default(), tp, value)?;
             }
             Key::Ledger(number) => put(&mut self.ledger, number, value)?,
+            Key::Lost(tp, from) => put(&mut self.lost, (tp, from), value)?,
+            Key::Doubt => self.doubt = Some(of_bytes(value)?),
         }
         Some(())
+    }
+
+    fn remove(&mut self, key: &Key) {
+        match key.clone() {
+            Key::Head => {}
+            Key::Topic(name) => drop(self.topics.remove(&name)),
+            Key::Edge(name) => drop(self.edges.remove(&name)),
+            Key::Pin(edge, tp) => drop(self.pins.remove(&(edge, tp))),
+            Key::Partition(tp) => drop(self.partitions.remove(&tp)),
+            Key::Segment(tp, base) => remove_from(&mut self.segments, &tp, &base),
+            Key::Producer(tp, id) => remove_from(&mut self.producers, &tp, &id),
+            Key::Streams(edge, tp) => drop(self.streams.remove(&(edge, tp))),
+            Key::Group(group) => drop(self.groups.remove(&group)),
+            Key::GroupOffset(group, tp) => remove_from(&mut self.group_offsets, &group, &tp),
+            Key::Ledger(number) => drop(self.ledger.remove(&number)),
+            Key::Lost(tp, from) => drop(self.lost.remove(&(tp, from))),
+            Key::Doubt => self.doubt = None,
+        }
     }
 }
 
@@ -464,6 +559,15 @@ fn bytes_of<T: Serialize>(value: Option<&T>) -> Option<Vec<u8>> {
 
 fn of_bytes<T: DeserializeOwned>(value: &[u8]) -> Option<T> {
     postcard::from_bytes(value).ok()
+}
+
+fn remove_from<A: Ord, B: Ord, V>(table: &mut BTreeMap<A, BTreeMap<B, V>>, outer: &A, inner: &B) {
+    if let Some(of) = table.get_mut(outer) {
+        of.remove(inner);
+        if of.is_empty() {
+            table.remove(outer);
+        }
+    }
 }
 
 fn put<K: Ord, V: DeserializeOwned>(

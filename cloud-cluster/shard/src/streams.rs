@@ -7,7 +7,8 @@
 use bytes::Bytes;
 use headwater_batch::TopicPartition;
 use headwater_proto::{
-    AlarmKind, RejectCode, StreamEntry, StreamKey, StreamOutcome, stream::DataEntry,
+    AlarmKind, QuarantineReason, RejectCode, StreamEntry, StreamKey, StreamOutcome,
+    stream::DataEntry,
 };
 
 use crate::key::Key;
@@ -39,12 +40,16 @@ impl Shard {
             },
             _ => None,
         };
-        let place = (key.edge.clone(), key.tp.clone());
-        let outcome = self
-            .streams
-            .entry(place)
-            .or_default()
-            .apply(key.incarnation, &entry);
+        let outcome = match &entry {
+            StreamEntry::Session(session) if !self.may_open(key, session) => {
+                StreamOutcome::Quarantine(QuarantineReason::StateLost)
+            }
+            entry => {
+                let place = (key.edge.clone(), key.tp.clone());
+                let streams = self.streams.entry(place).or_default();
+                streams.apply(key.incarnation, entry)
+            }
+        };
         self.touch(Key::Streams(key.edge.clone(), key.tp.clone()));
         let mut effects = Vec::new();
         if let (StreamOutcome::Append { .. }, Some(facts)) = (&outcome, &facts) {

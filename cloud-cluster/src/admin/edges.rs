@@ -7,7 +7,7 @@ use bytes::Bytes;
 use headwater_batch::TopicPartition;
 use headwater_proto::{EdgeName, Incarnation, StreamEntry, StreamKey, StreamOutcome};
 use headwater_quic::{Ca, Revoked};
-use headwater_shard::{Entry, LedgerEntry, Loss, Outcome};
+use headwater_shard::{Entry, LedgerEntry, Loss, Outcome, Shard};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -202,6 +202,38 @@ pub(super) async fn retire(
     }
 }
 
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Trusted {
+    /// The edge's partition, such as `mqtt-0`.
+    partition: String,
+}
+
+/// Lets a stream go on from where its edge says, in a cloud that lost its state.
+pub(super) async fn trust(
+    Extract(state): Extract<State>,
+    Path(name): Path<String>,
+    Json(wanted): Json<Trusted>,
+) -> Result<Json<Value>, Failure> {
+    let edge = EdgeName::new(&name).map_err(Failure::bad)?;
+    let source: TopicPartition = wanted.partition.parse().map_err(Failure::bad)?;
+    // To all of them: where it was pinned may be forgotten too.
+    for shard in state.inner.machine.shards.data() {
+        let entry = Entry::TrustStream {
+            edge: edge.as_str().to_owned(),
+            source: source.clone(),
+        };
+        commit(&*state.inner.log, shard, entry, Bytes::new())
+            .await
+            .map_err(|e| Failure::new(StatusCode::SERVICE_UNAVAILABLE, e))?;
+    }
+    // It is told when it asks again, which it does when it connects.
+    if let Some(server) = state.inner.server.upgrade() {
+        server.disconnect(&edge, "a stream may go on");
+    }
+    Ok(Json(json!({ "trusted": wanted.partition })))
+}
+
 pub(super) async fn ledger(Extract(state): Extract<State>) -> Json<Value> {
     let shards = &state.inner.machine.shards;
     let mut rows = Vec::new();
@@ -212,9 +244,33 @@ pub(super) async fn ledger(Extract(state): Extract<State>) -> Json<Value> {
                 .ledger()
                 .map(|(number, entry)| (entry.at_ms, row(id.0, number, entry))),
         );
+        rows.extend(lost_rows(id.0, &shard));
     }
     rows.sort_by_key(|(at_ms, _)| *at_ms);
     Json(Value::Array(rows.into_iter().map(|(_, row)| row).collect()))
+}
+
+/// What was lost on this side: no edge is to blame.
+fn lost_rows(id: u8, shard: &Shard) -> Vec<(i64, Value)> {
+    let doubt = shard.doubt().map(|doubt| {
+        let row = json!({
+            "entry": format!("{id}.state"), "at_ms": doubt.at_ms, "kind": "state-lost",
+            "detail": "dedup state, group offsets and configuration of this shard",
+        });
+        (doubt.at_ms, row)
+    });
+    let lost = shard.lost().map(|(tp, from, range)| {
+        let row = json!({
+            "entry": format!("{id}.{tp}.{from}"), "at_ms": range.at_ms,
+            "partition": tp.to_string(), "kind": "lost",
+            "detail": {
+                "from": from.0, "to": range.to.0, "records": range.to.0 - from.0,
+                "reason": format!("{:?}", range.reason),
+            },
+        });
+        (range.at_ms, row)
+    });
+    doubt.into_iter().chain(lost).collect()
 }
 
 fn row(shard: u8, number: u64, entry: &LedgerEntry) -> Value {

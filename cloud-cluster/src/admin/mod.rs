@@ -7,8 +7,8 @@
 //! | `GET /metrics` | Prometheus |
 //! | `GET /topics`, `POST /topics`, `DELETE /topics/NAME` | topics |
 //! | `GET /topics/NAME/PARTITION/records?from=&max=&wait_ms=` | records, for people |
-//! | `GET /edges`, `POST /edges`, `POST /edges/NAME/revoke`, `POST /edges/NAME/retire` | edges |
-//! | `GET /ledger` | what edges could not deliver |
+//! | `GET /edges`, `POST /edges`, `POST /edges/NAME/revoke`, `POST /edges/NAME/retire`, `POST /edges/NAME/trust` | edges |
+//! | `GET /ledger` | what edges could not deliver, and what was lost here |
 //!
 //! There is no login: the address is loopback unless an operator says otherwise. A request from a
 //! browser page of another site is refused (see [`guard`]).
@@ -97,6 +97,7 @@ pub async fn serve(listener: TcpListener, state: State) {
         .route("/edges", get(edges::list).post(edges::add))
         .route("/edges/:name/revoke", post(edges::revoke))
         .route("/edges/:name/retire", post(edges::retire))
+        .route("/edges/:name/trust", post(edges::trust))
         .route("/ledger", get(edges::ledger))
         .layer(axum::middleware::from_fn(guard))
         .with_state(state);

@@ -1,4 +1,4 @@
-//! `edge add|ls|revoke` and `ledger`.
+//! `edge add|ls|retire|trust|revoke` and `ledger`.
 
 use std::path::{Path, PathBuf};
 
@@ -40,6 +40,17 @@ pub(super) enum EdgeCommand {
         #[command(flatten)]
         at: AdminAddress,
     },
+    /// Let an edge partition go on from where the edge itself says it was acknowledged.
+    ///
+    /// For a cloud that lost its state with all its copies: until then it sets such streams aside.
+    /// What the edge sent and never heard of is stored a second time.
+    Trust {
+        name: String,
+        /// The edge's partition, such as mqtt-0.
+        partition: String,
+        #[command(flatten)]
+        at: AdminAddress,
+    },
     /// Refuse an edge from now on. Its name is not used again.
     Revoke {
         name: String,
@@ -72,6 +83,17 @@ impl EdgeCommand {
                 let body = json!({ "partition": partition, "incarnation": incarnation });
                 ask(&at.admin, "POST", &path, Some(&body))?;
                 println!("{name} {partition}: incarnation {incarnation} is retired");
+                Ok(())
+            }
+            EdgeCommand::Trust {
+                name,
+                partition,
+                at,
+            } => {
+                let path = format!("/edges/{}/trust", escaped(&name));
+                let body = json!({ "partition": partition });
+                ask(&at.admin, "POST", &path, Some(&body))?;
+                println!("{name} {partition}: goes on where the edge says");
                 Ok(())
             }
             EdgeCommand::Revoke {

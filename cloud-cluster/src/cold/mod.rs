@@ -12,6 +12,7 @@
 //! `object_store`'s LocalFileSystem does not.
 
 mod read;
+mod salvage;
 mod sealer;
 mod sync;
 
@@ -28,6 +29,7 @@ use thiserror::Error;
 use uuid::Uuid;
 
 pub use read::{Found, batches};
+pub use salvage::{Facts, Salvaged};
 pub use sealer::{SealConfig, Sealer};
 
 use read::IndexCache;
@@ -59,6 +61,15 @@ pub enum ColdError {
 }
 
 impl ColdError {
+    /// Whether the objects themselves are damaged or gone, and not the way to them.
+    pub fn is_rot(&self) -> bool {
+        use object_store::Error::NotFound;
+        matches!(
+            self,
+            ColdError::Corrupt { .. } | ColdError::Store(NotFound { .. })
+        )
+    }
+
     /// Whether an fsync failed, after which nothing is known about what was written (J6).
     pub fn is_fatal(&self) -> bool {
         matches!(self, ColdError::Io { .. })

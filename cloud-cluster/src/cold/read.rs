@@ -5,13 +5,13 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
-use headwater_batch::{HEADER_BYTES, Offset};
+use headwater_batch::{BatchView, HEADER_BYTES, Offset};
 use headwater_log::segment::{BatchMeta, position_for, time_floor};
 use headwater_shard::Segment;
 use object_store::ObjectStore;
 
 use super::{ColdError, ColdStore, SegmentName};
-use crate::batches::peek;
+use crate::batches::{ANY_SIZE, peek};
 
 /// The most bytes of indexes that are kept in memory; the oldest go first.
 const INDEX_CACHE_BYTES: usize = 32 << 20;
@@ -71,6 +71,10 @@ impl IndexCache {
         }
     }
 
+    pub(super) fn replace(&self, name: &SegmentName, index: Bytes, timeindex: Bytes) {
+        self.keep(name, Arc::new(Indexes { index, timeindex }));
+    }
+
     pub(super) fn forget(&self, name: &SegmentName) {
         let mut inner = self.inner.lock().expect("no holder panics");
         if let Some(old) = inner.held.remove(name) {
@@ -121,18 +125,22 @@ impl ColdStore {
         loop {
             let bytes = self.log_range(name, start..end).await?;
             match cut(&bytes, from, bytes_max, first_whole) {
-                Cut::Done(range) => return Ok(bytes.slice(range)),
+                Cut::Done(range) => {
+                    let at = start + range.start as u64;
+                    let read = bytes.slice(range);
+                    return match is_good(&read) {
+                        true => Ok(read),
+                        false => Err(corrupt(name, at, "a checksum is wrong")),
+                    };
+                }
+                Cut::Corrupt(at) => {
+                    return Err(corrupt(name, start + at, "a batch is not in turn"));
+                }
                 Cut::NeedsTo(need) if start + need <= segment.log_bytes && start + need > end => {
                     end = start + need;
                 }
                 Cut::NeedsTo(_) => {
-                    let what = format!("no batch with offset {from}");
-                    let object = name.object("log").to_string();
-                    return Err(ColdError::Corrupt {
-                        object,
-                        at: start,
-                        what,
-                    });
+                    return Err(corrupt(name, start, format!("no batch with offset {from}")));
                 }
             }
         }
@@ -181,15 +189,33 @@ pub fn batches(bytes: &Bytes) -> impl Iterator<Item = Found> + '_ {
     })
 }
 
+fn corrupt(name: &SegmentName, at: u64, what: impl Into<String>) -> ColdError {
+    ColdError::Corrupt {
+        object: name.object("log").to_string(),
+        at,
+        what: what.into(),
+    }
+}
+
+/// Whether the checksums of all batches are right.
+fn is_good(bytes: &Bytes) -> bool {
+    let good = |found: Found| {
+        BatchView::parse(&found.bytes, &ANY_SIZE).is_ok_and(|b| b.verify_crc().is_ok())
+    };
+    batches(bytes).all(good)
+}
+
 enum Cut {
     Done(Range<usize>),
     /// The bytes have to reach at least this far.
     NeedsTo(u64),
+    /// The batch there has another offset than the one before it says.
+    Corrupt(u64),
 }
 
 /// Which part of `bytes`, that begin with a batch, answers a read.
 fn cut(bytes: &[u8], from: Offset, bytes_max: usize, first_whole: bool) -> Cut {
-    let (mut at, mut first) = (0, None);
+    let (mut at, mut first, mut expected) = (0, None, None);
     loop {
         let Some(meta) = peek(&bytes[at..]) else {
             let whole = bytes.len() - at < HEADER_BYTES;
@@ -199,6 +225,14 @@ fn cut(bytes: &[u8], from: Offset, bytes_max: usize, first_whole: bool) -> Cut {
                 None => Cut::NeedsTo(0),
             };
         };
+        let is_in_turn = expected.is_none_or(|expected| meta.base == expected);
+        if !is_in_turn || (first.is_none() && meta.base > from) {
+            return match first {
+                Some(first) => Cut::Done(first..at),
+                None => Cut::Corrupt(at as u64),
+            };
+        }
+        expected = Some(meta.end());
         let end = at + meta.bytes;
         if meta.end() <= from {
             at = end;

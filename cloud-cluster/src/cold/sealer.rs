@@ -127,6 +127,33 @@ impl Sealer {
         Ok(())
     }
 
+    /// Puts the whole state, and everything that is hot, behind a new checkpoint: twice, so that
+    /// nothing older is needed.
+    pub async fn store_all(&mut self) -> Result<(), SealError> {
+        for _ in 0..2 {
+            let mark = self.log.mark().await.map_err(SealError::retry)?;
+            self.owed.extend(mark.rows);
+            let all = mark.hot.iter();
+            let carried = all.flat_map(|(tp, end)| self.straggler(tp, *end, mark.at));
+            let carried: Vec<Carried> = carried.collect();
+            self.log.carry(carried).await.map_err(SealError::retry)?;
+            self.store(mark.at).await?;
+        }
+        Ok(())
+    }
+
+    /// The checkpoint of a round.
+    async fn store(&mut self, at: Position) -> Result<(), SealError> {
+        let owed = self.owed.iter();
+        let rows: Rows = owed.map(|(k, v)| (k.clone(), v.clone())).collect();
+        self.log
+            .checkpoint(at, rows)
+            .await
+            .map_err(SealError::retry)?;
+        self.owed.clear();
+        Ok(())
+    }
+
     fn is_due(&self) -> bool {
         self.machine.hot.bytes() >= self.config.hot_bytes
             || self.log.live_bytes() >= self.config.journal_bytes
@@ -153,17 +180,7 @@ impl Sealer {
         if !stragglers.is_empty() {
             self.log.carry(stragglers).await.map_err(SealError::retry)?;
         }
-        let rows: Rows = self
-            .owed
-            .iter()
-            .map(|(k, v)| (k.clone(), v.clone()))
-            .collect();
-        self.log
-            .checkpoint(mark.at, rows)
-            .await
-            .map_err(SealError::retry)?;
-        self.owed.clear();
-        Ok(())
+        self.store(mark.at).await
     }
 
     fn is_worth_a_segment(&self, tp: &TopicPartition) -> bool {
@@ -183,7 +200,10 @@ impl Sealer {
         let mut run: Vec<(Offset, HotBatch)> = Vec::new();
         let mut bytes = 0;
         for (base, batch) in log.range(start, end) {
-            if bytes + batch.bytes.len() as u64 > self.config.segment_bytes && !run.is_empty() {
+            let is_full = bytes + batch.bytes.len() as u64 > self.config.segment_bytes;
+            // Within a segment offsets have no gaps; what is lost lies between two.
+            let is_gap = run.last().is_some_and(|(_, last)| last.end != base);
+            if !run.is_empty() && (is_full || is_gap) {
                 self.put(tp, topic_id, std::mem::take(&mut run)).await?;
                 bytes = 0;
             }
@@ -238,7 +258,16 @@ impl Sealer {
         let outcome = commit(&*self.log, shard, entry, bytes::Bytes::new()).await;
         match outcome.map_err(SealError::retry)? {
             // The topic went meanwhile, or its start did: nobody will ask for these objects.
-            Outcome::Refused(Refusal::UnknownPartition | Refusal::SegmentNotNext(_)) => {
+            Outcome::Refused(refusal @ Refusal::SegmentNotNext(_)) => {
+                self.cold.delete(&name).await?;
+                let log = self.machine.hot.partition(tp);
+                match log.is_some_and(|log| log.topic_id() == topic_id && log.marks().start < end) {
+                    // A hole that the ledger does not know yet: the journal must not be let go.
+                    true => Err(SealError::retry(format!("{tp} from {base}: {refusal}"))),
+                    false => Ok(()),
+                }
+            }
+            Outcome::Refused(Refusal::UnknownPartition) => {
                 self.cold.delete(&name).await.map_err(SealError::from)
             }
             _ => Ok(()),

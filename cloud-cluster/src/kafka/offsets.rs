@@ -102,14 +102,19 @@ impl Reader {
             if segment.max_timestamp < timestamp {
                 continue;
             }
-            let found = self
-                .cold
-                .at_time(&name, &segment, timestamp)
-                .await
-                .map_err(|error| {
+            let found = match self.cold.at_time(&name, &segment, timestamp).await {
+                Ok(found) => found,
+                Err(error) if error.is_rot() => {
+                    tracing::error!(%error, %tp, "a cold segment is damaged");
+                    let good = self.around(tp, &name, segment.end).await?;
+                    let reaches = |f: &Found| f.meta.max_timestamp >= timestamp;
+                    good.into_iter().find(reaches)
+                }
+                Err(error) => {
                     tracing::warn!(%error, %tp, "a cold segment cannot be searched");
-                    ErrorCode::KafkaStorageError
-                })?;
+                    return Err(ErrorCode::KafkaStorageError);
+                }
+            };
             if let Some(found) = found.and_then(|f| record_at(&f, start, timestamp)) {
                 return Ok(Some(found));
             }
@@ -205,11 +210,23 @@ mod tests {
     use headwater_shard::{At, Entry, Shard};
 
     use super::*;
+    use crate::clock::Clock;
     use crate::cold::ColdStore;
     use crate::hot::Hot;
+    use crate::shardlog::{ProposeError, Proposed, ShardId, ShardLog};
     use crate::shards::Shards;
 
     const TIME: i64 = 1_000;
+
+    /// Nothing is found damaged here, so nothing is proposed.
+    #[derive(Debug)]
+    struct NoLog;
+
+    impl ShardLog for NoLog {
+        fn propose(&self, _: ShardId, _: Entry, _: Bytes) -> Proposed<'_> {
+            Box::pin(async { Err(ProposeError::Stopped) })
+        }
+    }
 
     /// A reader of one partition with one hot batch per timestamp, one record each.
     fn reader(tp: &TopicPartition, times: &[i64]) -> Reader {
@@ -219,6 +236,8 @@ mod tests {
             hot: Arc::new(Hot::default()),
             cold: Arc::new(cold),
             budget: Default::default(),
+            log: Arc::new(NoLog),
+            clock: Clock::system(),
         };
         let open = Entry::OpenPartition {
             tp: tp.clone(),

@@ -6,12 +6,16 @@ use std::time::Duration;
 use bytes::Bytes;
 use headwater_batch::{Offset, TopicPartition};
 use headwater_kafka::{ErrorCode, FetchPartition, FetchPlan, Fetched};
+use headwater_shard::{Entry, LostRange, LostReason};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::budget::Budget;
-use crate::cold::{ColdStore, SegmentName};
+use super::errors;
+use crate::clock::Clock;
+use crate::cold::{ColdStore, Found, SegmentName};
 use crate::hot::{Hot, PartitionLog};
+use crate::shardlog::{ShardLog, commit};
 use crate::shards::Shards;
 
 /// Reads what is applied.
@@ -22,7 +26,13 @@ pub struct Reader {
     pub cold: Arc<ColdStore>,
     /// What replies may hold, all together.
     pub budget: Budget,
+    /// For the ledger, where a segment turns out to be damaged.
+    pub log: Arc<dyn ShardLog>,
+    pub clock: Clock,
 }
+
+/// How often a read looks for its place before it says that it is not to be had now.
+const LOOKS: usize = 8;
 
 impl Reader {
     /// Reads the plan's partitions, waiting until there is enough or the client's time is up.
@@ -101,42 +111,119 @@ impl Reader {
         }
     }
 
-    /// Whole batches from the one that holds `from` on. `from` is not below the log start.
+    /// Whole batches from the one that holds `from` on, or behind what is lost there. `from` is not
+    /// below the log start.
     pub async fn read(
         &self,
         tp: &TopicPartition,
         log: &PartitionLog,
-        from: Offset,
+        mut from: Offset,
         bytes_max: usize,
         first_whole: bool,
     ) -> Result<Vec<Bytes>, ErrorCode> {
-        // Twice: a batch may turn cold between the two looks.
-        for _ in 0..2 {
+        // More than once: a batch may turn cold between two looks, and what is lost is passed.
+        for look in 0..LOOKS {
             if let Some(read) = log.read(from, bytes_max, first_whole) {
                 return Ok(read);
             }
-            let found = {
+            let (lost_end, found) = {
                 let shard = self.shards.read(self.shards.of(tp));
-                let segment = shard.segment_at(tp, from);
-                segment.map(|(base, s)| (SegmentName::new(tp, base, s.uuid), s.clone()))
+                let found = shard.segment_at(tp, from);
+                let found = found.map(|(base, s)| (SegmentName::new(tp, base, s.uuid), s.clone()));
+                (shard.lost_end(tp, from), found)
             };
+            if lost_end > from {
+                from = lost_end;
+                continue;
+            }
             let Some((name, segment)) = found else {
+                let read = log.read_after(from, bytes_max, first_whole);
+                if look > 0 && !read.is_empty() {
+                    return Ok(read);
+                }
                 continue;
             };
-            let from = from.max(name.base);
+            from = from.max(name.base);
             let read = self
                 .cold
                 .read(&name, &segment, from, bytes_max, first_whole)
                 .await;
-            return match read {
-                Ok(bytes) if bytes.is_empty() => Ok(Vec::new()),
-                Ok(bytes) => Ok(vec![bytes]),
+            match read {
+                Ok(bytes) if bytes.is_empty() => return Ok(Vec::new()),
+                Ok(bytes) => return Ok(vec![bytes]),
+                Err(error) if error.is_rot() => {
+                    tracing::error!(%error, %tp, %from, "a cold segment is damaged");
+                    let salvaged = self.around(tp, &name, segment.end).await?;
+                    let good = salvaged.into_iter().filter(|f| f.meta.end() > from);
+                    let read = fitting(good, bytes_max, first_whole);
+                    if !read.is_empty() || !first_whole {
+                        return Ok(read);
+                    }
+                    from = segment.end;
+                }
                 Err(error) => {
                     tracing::warn!(%error, %tp, %from, "a cold segment cannot be read");
-                    Err(ErrorCode::KafkaStorageError)
+                    return Err(ErrorCode::KafkaStorageError);
                 }
-            };
+            }
         }
         Err(ErrorCode::OffsetNotAvailable)
     }
+
+    /// The good batches of a damaged segment; what is missing is put into the ledger.
+    pub(super) async fn around(
+        &self,
+        tp: &TopicPartition,
+        name: &SegmentName,
+        end: Offset,
+    ) -> Result<Vec<Found>, ErrorCode> {
+        let salvaged = self.cold.salvage(name, Some(end)).await.map_err(|error| {
+            tracing::warn!(%error, %tp, "a damaged segment cannot be looked through");
+            ErrorCode::KafkaStorageError
+        })?;
+        let (shard, at_ms) = (self.shards.of(tp), self.clock.wall_ms());
+        let partition = self
+            .shards
+            .read(shard)
+            .partition(tp)
+            .map(|p| (p.topic_id, p.start));
+        let Some((topic_id, start)) = partition else {
+            return Err(ErrorCode::UnknownTopicOrPartition);
+        };
+        for (from, to) in salvaged.missing {
+            if to <= start {
+                continue;
+            }
+            let range = LostRange {
+                to,
+                reason: LostReason::Segment,
+                at_ms,
+            };
+            let entry = Entry::Lost {
+                tp: tp.clone(),
+                topic_id,
+                from: from.max(start),
+                range,
+            };
+            // Not entered now, it is met again by the next who reads there.
+            let entered = commit(&*self.log, shard, entry, Bytes::new()).await;
+            entered.map_err(|e| errors::of_propose(&e).code)?;
+        }
+        Ok(salvaged.batches)
+    }
+}
+
+/// Whole batches of `bytes_max` at most, but the first one in any case if `first_whole`.
+fn fitting(good: impl Iterator<Item = Found>, bytes_max: usize, first_whole: bool) -> Vec<Bytes> {
+    let (mut read, mut bytes) = (Vec::new(), 0);
+    for found in good {
+        let fits = bytes + found.bytes.len() <= bytes_max;
+        let goes = fits || (first_whole && read.is_empty());
+        if !goes {
+            break;
+        }
+        bytes += found.bytes.len();
+        read.push(found.bytes);
+    }
+    read
 }

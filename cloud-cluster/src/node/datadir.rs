@@ -3,8 +3,10 @@
 //! ```text
 //! lock            held by the running node; never removed
 //! node.toml       cluster id and number of shards, made once
+//! node.copy.toml  the same once more
 //! journal/        the node's journal
 //! checkpoints/    the shards' state
+//! state/          the same once more, as plain files
 //! segments/       cold segments, in Kafka's format
 //! ca/             the private CA and the revocation list
 //! ```
@@ -38,8 +40,6 @@ pub enum DataDirError {
     },
     #[error("data directory {0} is in use by another process")]
     Locked(PathBuf),
-    #[error("{path}: {what}", path = path.display())]
-    Identity { path: PathBuf, what: String },
     #[error("log.shards = {wanted}: this data directory was made with {have}, which stays")]
     Shards { wanted: u8, have: u8 },
 }
@@ -92,6 +92,10 @@ impl DataDir {
 
     pub fn checkpoints(&self) -> PathBuf {
         self.root.join("checkpoints")
+    }
+
+    pub fn state(&self) -> PathBuf {
+        self.root.join("state")
     }
 
     pub fn segments(&self) -> PathBuf {
@@ -160,29 +164,41 @@ pub fn in_use(root: &Path) -> bool {
         .is_ok_and(|taken| !taken)
 }
 
+/// What the directory says it is; a damaged file is no reason not to start, there are two.
 fn identity(root: &Path, shards: u8) -> Result<Identity, DataDirError> {
-    let path = root.join("node.toml");
-    let io = |source| DataDirError::Io {
-        path: path.clone(),
-        source,
-    };
-    match fs::read_to_string(&path) {
-        Ok(text) => {
-            let what = |e: toml::de::Error| e.to_string();
-            toml::from_str(&text).map_err(|e| DataDirError::Identity {
-                path: path.clone(),
-                what: what(e),
-            })
+    let paths = ["node.toml", "node.copy.toml"].map(|name| root.join(name));
+    let mut texts = Vec::new();
+    for path in &paths {
+        match fs::read_to_string(path) {
+            Ok(text) => texts.push(text),
+            Err(source) if source.kind() == std::io::ErrorKind::NotFound => {}
+            Err(source) if source.kind() == std::io::ErrorKind::InvalidData => {
+                texts.push(String::new());
+            }
+            Err(source) => {
+                let path = path.clone();
+                return Err(DataDirError::Io { path, source });
+            }
         }
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            let cluster_id = uuid::Uuid::new_v4().to_string();
-            let identity = Identity { cluster_id, shards };
-            let text = toml::to_string(&identity).expect("plain data always encodes");
-            replace(root, &path, text.as_bytes()).map_err(io)?;
-            Ok(identity)
-        }
-        Err(error) => Err(io(error)),
     }
+    let found = texts
+        .iter()
+        .find_map(|text| toml::from_str::<Identity>(text).ok());
+    if found.is_none() && !texts.is_empty() {
+        tracing::error!(path = %paths[0].display(), "damaged, and so is its copy; made anew");
+    }
+    let identity = found.unwrap_or_else(|| {
+        let cluster_id = uuid::Uuid::new_v4().to_string();
+        Identity { cluster_id, shards }
+    });
+    let text = toml::to_string(&identity).expect("plain data always encodes");
+    if texts != [text.clone(), text.clone()] {
+        for path in paths {
+            replace(root, &path, text.as_bytes())
+                .map_err(|source| DataDirError::Io { path, source })?;
+        }
+    }
+    Ok(identity)
 }
 
 /// All of a file or nothing, durably.
@@ -223,7 +239,10 @@ mod tests {
         let id = first.cluster_id.clone();
         drop(first);
         assert!(!in_use(dir.path()));
-        assert_eq!(DataDir::open(dir.path(), 8).unwrap().cluster_id, id);
+        for name in ["node.toml", "node.copy.toml"] {
+            fs::write(dir.path().join(name), b"cluster_id = \xff").unwrap();
+            assert_eq!(DataDir::open(dir.path(), 8).unwrap().cluster_id, id);
+        }
         let error = DataDir::open(dir.path(), 9).unwrap_err();
         assert!(error.to_string().contains("made with 8"), "{error}");
     }

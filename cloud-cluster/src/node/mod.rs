@@ -193,6 +193,7 @@ fn core_config(config: &Config, data: &DataDir) -> CoreConfig {
         log: LocalLogConfig {
             journal_dir: data.journal(),
             checkpoint_dir: data.checkpoints(),
+            state_dir: data.state(),
             file_bytes: config.log.journal_file_bytes,
             files_max: config.log.journal_files_max,
             data_shards: data.shards,

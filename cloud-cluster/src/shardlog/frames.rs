@@ -5,21 +5,29 @@
 //!   index u64 LE | term u64 LE | shard entry (see headwater-shard)
 //! journal frame, kind 0x80: a batch that was copied forward so that the journal can be trimmed (J8)
 //!   format u8 = 1 | head length u32 LE | postcard (tp, topic id, epoch, at_ms) | stamped batch
+//! journal frame, kind 0x81: what applying the frames before it came to (see [`results`](super::results))
+//!   format u8 = 1 | postcard of `Results`: part, parts, since, is whole,
+//!                   (position, base offset, leader epoch)*, (checkpoint row key, value or gone)*
 //! journal file header
-//!   postcard: per shard (index, term), then (partition, next offset) as far as there is room
+//!   postcard: per shard (index, term), then (partition, next offset) as far as there is room, then
+//!   (topic, id, partitions) as far as there is room
 //! checkpoint row
 //!   shard number u8 | row key of the shard  ->  row value of the shard
 //! ```
 
 use bytes::Bytes;
-use headwater_batch::{Offset, TopicPartition};
+use headwater_batch::{Offset, TopicName, TopicPartition};
 use headwater_shard::{At, Shard};
 use serde::{Deserialize, Serialize};
+
+use super::results::Results;
 
 /// Shard numbers are journal frame kinds below this.
 pub const SHARDS_MAX: u8 = 64;
 /// The frame kind of a batch that was copied forward.
 pub const KIND_CARRIED: u8 = 0x80;
+/// The frame kind of results.
+pub const KIND_RESULTS: u8 = 0x81;
 /// `index` and `term` in front of a shard's entry.
 pub const PREFIX_BYTES: usize = 16;
 /// What a journal file header may take: below the journal's own bound.
@@ -80,11 +88,27 @@ pub fn carried(payload: &Bytes) -> Option<Carried> {
     })
 }
 
+/// A frame of results.
+pub fn results(results: &Results) -> Vec<u8> {
+    let bytes = postcard::to_extend(results, vec![FORMAT]);
+    bytes.expect("plain data always encodes")
+}
+
+/// Reads a frame of results; `None` when it is not one.
+pub fn of_results(payload: &[u8]) -> Option<Results> {
+    let (format, body) = payload.split_first()?;
+    if *format != FORMAT {
+        return None;
+    }
+    postcard::from_bytes(body).ok()
+}
+
 /// Where every shard and partition stands (J3): what a recovered state must not lie behind.
 #[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct FileHeader {
     pub shards: Vec<(u64, u64)>,
     pub next: Vec<(TopicPartition, Offset)>,
+    pub topics: Vec<(TopicName, u128, u32)>,
 }
 
 impl FileHeader {
@@ -98,6 +122,14 @@ impl FileHeader {
                 bytes += tp.topic.len() + 16;
                 if bytes < HEADER_BYTES {
                     header.next.push((tp.clone(), partition.next));
+                }
+            }
+            for (name, topic) in shard.topics() {
+                bytes += name.len() + 24;
+                if bytes < HEADER_BYTES {
+                    header
+                        .topics
+                        .push((name.clone(), topic.id, topic.partitions));
                 }
             }
         }

@@ -42,6 +42,8 @@ const ROOM_LOOK: Duration = Duration::from_millis(50);
 pub struct LocalLogConfig {
     pub journal_dir: PathBuf,
     pub checkpoint_dir: PathBuf,
+    /// A second copy of the checkpoints, as plain files.
+    pub state_dir: PathBuf,
     pub file_bytes: u64,
     pub files_max: usize,
     pub data_shards: u8,

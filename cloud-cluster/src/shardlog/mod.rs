@@ -11,7 +11,10 @@
 
 pub mod frames;
 pub mod local;
+mod mirror;
 mod recover;
+pub(crate) mod replay;
+pub mod results;
 #[cfg(test)]
 mod tests;
 mod writer;
@@ -25,6 +28,7 @@ use thiserror::Error;
 use tokio::sync::oneshot;
 
 pub use local::{LocalLog, LocalLogConfig, Medium};
+pub(crate) use recover::Remains;
 pub use recover::{RecoverError, Recovery};
 pub use writer::{Asked, Writer};
 

@@ -1,54 +1,38 @@
 //! From the files of the last run to shards that stand where they stood.
+//!
+//! A node starts from whatever is left (J5): from either checkpoint store and the journal, across
+//! rotten frames, and at the worst from the places of batches in the journal and the cold segments
+//! alone, which is finished in [`crate::rebuild`].
 
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 
-use bytes::Bytes;
-use headwater_batch::{Offset, TopicPartition};
-use headwater_log::durable::{CheckpointUse, FRAME_BYTES_MAX, Frame};
+use headwater_log::checkpoint::FileStore;
+use headwater_log::durable::{CheckpointUse, FRAME_BYTES_MAX, Report};
 use headwater_log::{Durable, DurableConfig, LogError};
-use headwater_shard::{At, Entry, LoadError, Shard, decode};
+use headwater_shard::{Doubt, Key, Shard};
 use thiserror::Error;
 use tokio::sync::mpsc::{self, UnboundedReceiver};
 use tokio::sync::{Semaphore, watch};
 
 use super::ShardId;
-use super::frames::{self, FileHeader, KIND_CARRIED, SHARDS_MAX};
+use super::frames::{FileHeader, SHARDS_MAX};
 use super::local::{GROUP_BYTES, Gauges, LocalLog, LocalLogConfig, Medium, RESERVE_FILES};
+use super::mirror::Mirrored;
+use super::replay::{CarriedAt, Replayed, Replayer};
+use super::results::Ledgered;
 use super::writer::Writer;
 use crate::hot::Hot;
 use crate::machine::{Gone, Machine};
 use crate::shards::Shards;
 use crate::topics::TopicCache;
 
-/// Why a node does not start from its files.
+/// Why a node does not start from its files: they cannot be read or written. What they hold is no
+/// reason.
 #[derive(Debug, Error)]
 pub enum RecoverError {
     #[error(transparent)]
     Log(#[from] LogError),
-    #[error("checkpoint: {0}")]
-    Row(#[from] LoadError),
-    #[error("checkpoint: a row of shard {0}; there are {1} shards")]
-    ForeignRow(u8, usize),
-    #[error("journal frame {position}: {what}")]
-    Frame { position: u64, what: String },
-    #[error("{tp}: acknowledged records {from}..{to} are neither in the journal nor in a segment")]
-    Hole {
-        tp: TopicPartition,
-        from: Offset,
-        to: Offset,
-    },
-    #[error(
-        "the state lies behind the journal: shard {shard} stands at entry {index}, the journal goes \
-         on at {found}. The checkpoints in {dir} are lost or damaged; restore the data directory \
-         from a copy, since a start from here would hand out offsets a second time"
-    )]
-    StateLost {
-        shard: u8,
-        index: u64,
-        found: u64,
-        dir: String,
-    },
 }
 
 /// A log that stands where it stood.
@@ -61,6 +45,19 @@ pub struct Recovery {
     pub gone: UnboundedReceiver<Gone>,
     /// Nothing was lost, cut or fallen back on: leftovers may be cleaned up.
     pub is_clean: bool,
+    /// What there is to rebuild a state from that is in doubt.
+    pub(crate) remains: Remains,
+    /// There was nothing at all: a first start, or everything but the segments is gone.
+    pub(crate) is_new: bool,
+}
+
+/// What is left of a state that is lost.
+#[derive(Debug, Default)]
+pub(crate) struct Remains {
+    /// Batches that wait for their partitions, with the frames they lie in.
+    pub batches: Vec<(CarriedAt, u64)>,
+    /// What the journal's files said at their beginnings.
+    pub headers: Vec<FileHeader>,
 }
 
 impl LocalLog {
@@ -76,8 +73,10 @@ impl LocalLog {
             "shard numbers are frame kinds"
         );
         let (durable, recovered) = open_durable(config, medium, salt_seed)?;
+        let report = recovered.report;
+        say(&report);
         let mut shards = vec![Shard::new(); usize::from(config.data_shards) + 1];
-        load(&mut shards, &recovered.checkpoint)?;
+        let loaded = load(&mut shards, &recovered.checkpoint);
         let (gone_sender, gone) = mpsc::unbounded_channel();
         let machine = Arc::new(Machine {
             shards: Arc::new(Shards::new(shards)),
@@ -86,35 +85,135 @@ impl LocalLog {
             gone: gone_sender,
         });
         machine.open_all();
-        let dir = config.checkpoint_dir.display().to_string();
-        let mut replayed = 0u64;
-        for frame in recovered.frames {
-            replay(&machine, frame?, &dir)?;
-            replayed += 1;
+        let known = loaded && knows(report.checkpoint, recovered.from.0);
+        let mut replayer = Replayer::new(&machine, &report.journal.lost, known);
+        recovered.frames.for_each(|frame| replayer.take(frame));
+        let mut replayed = replayer.end();
+        let headers: Vec<FileHeader> = recovered
+            .headers
+            .iter()
+            .filter_map(|(_, header)| FileHeader::decode(header))
+            .collect();
+        if replayed.is_blind || lies_behind(&machine.shards, headers.last()) {
+            replayed.was_blind = true;
+            doubt(&machine);
         }
-        check_header(&machine.shards, &recovered.header, &dir)?;
-        let report = recovered.report;
+        if replayed.was_blind {
+            touch(&machine.shards, &recovered.checkpoint);
+        }
         let used = matches!(
             report.checkpoint,
             CheckpointUse::None | CheckpointUse::Newest(_)
         );
-        let is_clean = report.is_whole() && used;
+        let is_clean = report.is_whole() && used && !replayed.was_blind;
+        let from = recovered.from.0;
+        let is_new = from == 0 && replayed.only_terms;
         tracing::info!(
-            from = recovered.from.0,
-            replayed,
+            from,
+            replayed = replayed.frames,
             is_clean,
             ?report,
             "recovered"
         );
-        check_holes(&machine)?;
-        let (log, writer) = start(config, durable, &machine);
+        let (log, writer) = start(config, durable, &machine, &replayed, &headers, from);
+        let batches = replayed.orphans;
+        let remains = Remains { batches, headers };
         Ok(Recovery {
             log,
             writer,
             machine,
             gone,
             is_clean,
+            remains,
+            is_new,
         })
+    }
+}
+
+/// Whether the loaded state is that of the first frame to be replayed.
+fn knows(used: CheckpointUse, from: u64) -> bool {
+    match used {
+        CheckpointUse::None => from == 0,
+        CheckpointUse::Lost => false,
+        CheckpointUse::Newest(_)
+        | CheckpointUse::FellBack { .. }
+        | CheckpointUse::Unconfirmed(_) => true,
+    }
+}
+
+/// Names what was found damaged, with file and place.
+fn say(report: &Report) {
+    for lost in &report.journal.lost {
+        let (frames, place) = (&lost.frames, &lost.place);
+        match place {
+            Some((path, bytes)) => tracing::error!(
+                path = %path.display(), from = bytes.start, to = bytes.end, ?frames,
+                "journal frames are lost: these bytes are not what was written"
+            ),
+            None => tracing::error!(?frames, "journal frames are lost: their file is missing"),
+        }
+    }
+    for note in &report.notes {
+        tracing::error!(note, "checkpoint");
+    }
+    if !matches!(
+        report.checkpoint,
+        CheckpointUse::None | CheckpointUse::Newest(_)
+    ) {
+        tracing::error!(used = ?report.checkpoint, "not the newest checkpoint");
+    }
+}
+
+/// The newest journal file says where everything stood when it was begun; a state that lies
+/// behind that has lost what was acknowledged.
+fn lies_behind(shards: &Shards, header: Option<&FileHeader>) -> bool {
+    let stood = header
+        .map(|header| header.shards.as_slice())
+        .unwrap_or_default();
+    let mut all = shards.ids().zip(stood);
+    all.any(|(id, (index, _))| {
+        let applied = shards.read(id).applied().index;
+        let behind = applied < *index;
+        if behind {
+            tracing::error!(
+                shard = id.0,
+                applied,
+                index,
+                "the state lies behind the journal"
+            );
+        }
+        behind
+    })
+}
+
+/// From now on, and until it is rebuilt, this state is known to be lost: also to the next start, if
+/// this one does not get that far.
+fn doubt(machine: &Machine) {
+    let doubt = Doubt {
+        at_ms: 0,
+        rebuilt: false,
+        trusted: Default::default(),
+    };
+    let row = postcard::to_stdvec(&doubt).expect("plain data always encodes");
+    for id in machine.shards.data() {
+        let loaded = machine.shards.write(id).load(&Key::Doubt.to_bytes(), &row);
+        loaded.expect("this row was just made");
+    }
+    machine.open_all();
+    machine.resync(machine.shards.meta());
+}
+
+/// The whole state is new to the next checkpoint, and what it is based on is gone from it.
+fn touch(shards: &Shards, base: &[(Vec<u8>, Vec<u8>)]) {
+    for (row, _) in base {
+        if let Some((&id, key)) = row.split_first() {
+            if shards.ids().any(|known| known.0 == id) {
+                shards.write(ShardId(id)).touch_row(key);
+            }
+        }
+    }
+    for id in shards.ids() {
+        shards.write(id).touch_all();
     }
 }
 
@@ -123,7 +222,9 @@ fn open_durable(
     medium: &Medium,
     salt_seed: u64,
 ) -> Result<(Durable, headwater_log::Recovered), LogError> {
-    let store = (medium.checkpoints)(&config.checkpoint_dir)?;
+    let first = (medium.checkpoints)(&config.checkpoint_dir)?;
+    let copy = Box::new(FileStore::open(medium.disk.clone(), &config.state_dir)?);
+    let store = Box::new(Mirrored::new(first, copy));
     let durable = DurableConfig {
         file_bytes: config.file_bytes,
         files_max: config.files_max,
@@ -136,20 +237,30 @@ fn open_durable(
     Durable::open(medium.disk.clone(), store, durable)
 }
 
-fn start(config: &LocalLogConfig, durable: Durable, machine: &Arc<Machine>) -> (LocalLog, Writer) {
+fn start(
+    config: &LocalLogConfig,
+    durable: Durable,
+    machine: &Arc<Machine>,
+    replayed: &Replayed,
+    headers: &[FileHeader],
+    from: u64,
+) -> (LocalLog, Writer) {
     let shards = &machine.shards;
-    let term = shards
-        .ids()
-        .map(|id| shards.read(id).applied().term)
-        .max()
-        .unwrap_or(0)
-        + 1;
+    let applied = shards.ids().map(|id| shards.read(id).applied().term);
+    let headed = headers
+        .iter()
+        .flat_map(|h| &h.shards)
+        .map(|(_, term)| *term);
+    let seen = applied.chain(headed).max().unwrap_or(0);
+    let term = seen.max(replayed.term) + 1;
     machine
         .topics
         .set_epoch(term as i32, shards.read(shards.meta()).topics());
     let (commands, queue) = mpsc::unbounded_channel();
     let (failed, failed_seen) = watch::channel(None);
     let gauges = Arc::new(Gauges::default());
+    let end = durable.end().0;
+    let results = Ledgered::new(shards, from, end, replayed.was_blind, config.file_bytes);
     let writer = Writer {
         durable,
         machine: machine.clone(),
@@ -157,6 +268,7 @@ fn start(config: &LocalLogConfig, durable: Durable, machine: &Arc<Machine>) -> (
         term,
         gauges: gauges.clone(),
         failed,
+        results,
     };
     writer.gauge();
     let log = LocalLog {
@@ -173,98 +285,22 @@ fn start(config: &LocalLogConfig, durable: Durable, machine: &Arc<Machine>) -> (
     (log, writer)
 }
 
-fn load(shards: &mut [Shard], rows: &[(Vec<u8>, Vec<u8>)]) -> Result<(), RecoverError> {
-    let count = shards.len();
+/// False: some rows were not understood.
+fn load(shards: &mut [Shard], rows: &[(Vec<u8>, Vec<u8>)]) -> bool {
+    let mut all = true;
     for (row, value) in rows {
-        let Some((&id, key)) = row.split_first() else {
-            return Err(LoadError::Key.into());
+        let (id, key) = row
+            .split_first()
+            .map_or((u8::MAX, &[][..]), |(id, k)| (*id, k));
+        let Some(shard) = shards.get_mut(usize::from(id)) else {
+            tracing::error!(shard = id, "a checkpoint's row is of no shard of this node");
+            all = false;
+            continue;
         };
-        let shard = shards.get_mut(usize::from(id));
-        shard
-            .ok_or(RecoverError::ForeignRow(id, count))?
-            .load(key, value)?;
-    }
-    Ok(())
-}
-
-fn replay(machine: &Machine, frame: Frame, dir: &str) -> Result<(), RecoverError> {
-    let position = frame.position.0;
-    let payload = Bytes::from(frame.payload);
-    let bad = |what: String| RecoverError::Frame { position, what };
-    if frame.kind == KIND_CARRIED {
-        let carried = frames::carried(&payload).ok_or(bad("not a carried batch".into()))?;
-        machine.restore(carried, position);
-        return Ok(());
-    }
-    let (at, encoded) = frames::split(&payload).ok_or(bad("too short".into()))?;
-    if !machine.shards.ids().any(|id| id.0 == frame.kind) {
-        return Err(bad(format!("of shard {}, which is not there", frame.kind)));
-    }
-    let (entry, batch) = decode(&encoded).map_err(|e| bad(e.to_string()))?;
-    let id = ShardId(frame.kind);
-    check_next(machine.shards.read(id).applied(), at, id, dir)?;
-    let _: headwater_shard::Outcome = machine.apply(id, at, &entry, &batch, position);
-    if let Entry::NewTerm = entry {
-        tracing::debug!(shard = id.0, term = at.term, "a term of the past");
-    }
-    Ok(())
-}
-
-fn check_next(applied: At, at: At, id: ShardId, dir: &str) -> Result<(), RecoverError> {
-    if at.index == applied.index + 1 && at.term >= applied.term {
-        return Ok(());
-    }
-    let (index, found, dir) = (applied.index, at.index, dir.to_owned());
-    Err(RecoverError::StateLost {
-        shard: id.0,
-        index,
-        found,
-        dir,
-    })
-}
-
-/// What is not in a cold segment must have come from the journal, without a hole.
-fn check_holes(machine: &Machine) -> Result<(), RecoverError> {
-    for id in machine.shards.data() {
-        let shard = machine.shards.read(id);
-        for (tp, partition) in shard.partitions() {
-            let mut at = partition.start.max(partition.cold_end);
-            let log = machine.hot.partition(tp);
-            let held = log
-                .map(|log| log.range(at, partition.next))
-                .unwrap_or_default();
-            for (base, batch) in held {
-                if base > at {
-                    break;
-                }
-                at = batch.end;
-            }
-            if at < partition.next {
-                let (tp, to) = (tp.clone(), partition.next);
-                return Err(RecoverError::Hole { tp, from: at, to });
-            }
+        if let Err(error) = shard.load(key, value) {
+            tracing::error!(shard = id, %error, "a checkpoint's row does not parse");
+            all = false;
         }
     }
-    Ok(())
-}
-
-/// The newest journal file says where everything stood when it was begun; a state that lies
-/// behind that has lost what was acknowledged.
-fn check_header(shards: &Shards, header: &[u8], dir: &str) -> Result<(), RecoverError> {
-    let Some(header) = FileHeader::decode(header) else {
-        return Ok(());
-    };
-    for (id, (found, _)) in shards.ids().zip(&header.shards) {
-        let index = shards.read(id).applied().index;
-        if index < *found {
-            let dir = dir.to_owned();
-            return Err(RecoverError::StateLost {
-                shard: id.0,
-                index,
-                found: *found,
-                dir,
-            });
-        }
-    }
-    Ok(())
+    all
 }

@@ -17,6 +17,7 @@ fn open(dir: &Path) -> (LocalLog, Arc<Machine>) {
     let config = LocalLogConfig {
         journal_dir: dir.join("journal"),
         checkpoint_dir: dir.join("checkpoints"),
+        state_dir: dir.join("state"),
         file_bytes: 4 << 20,
         files_max: 8,
         data_shards: 1,

@@ -12,6 +12,7 @@ use tokio::sync::{oneshot, watch};
 
 use super::frames::{self, Carried, FileHeader, KIND_CARRIED};
 use super::local::{Command, GROUP_BYTES, Gauges, Mark, Proposal, Rows, refusal};
+use super::results::{Extent, Ledgered};
 use super::{ProposeError, ShardId};
 use crate::batches::peek;
 use crate::machine::Machine;
@@ -29,6 +30,7 @@ pub struct Writer {
     pub(super) term: u64,
     pub(super) gauges: Arc<Gauges>,
     pub(super) failed: watch::Sender<Option<String>>,
+    pub(super) results: Ledgered,
 }
 
 /// Something that the writer was asked.
@@ -124,7 +126,13 @@ impl Writer {
                 let result = self.checkpoint(at, rows);
                 reply(answer, result)?;
             }
-            Command::Stop => return Ok(false),
+            Command::Stop => {
+                // The last group of entries is not the last group then: it is known as synced.
+                self.refresh_header()?;
+                self.results.stage(&self.machine, &mut self.durable)?;
+                self.sync()?;
+                return Ok(false);
+            }
         }
         Ok(true)
     }
@@ -135,6 +143,7 @@ impl Writer {
         while waiting.peek().is_some() {
             let mut staged: Vec<Staged> = Vec::new();
             self.refresh_header()?;
+            self.results.stage(&self.machine, &mut self.durable)?;
             while let Some(proposal) = waiting.peek() {
                 let at = self.next_at(proposal.shard, &staged);
                 let parts = [&frames::prefix(at)[..], &proposal.encoded];
@@ -148,6 +157,13 @@ impl Writer {
                         });
                     }
                     Err(error) if error.kind() == ErrorKind::Busy && !staged.is_empty() => break,
+                    // Results leave no room for it: they go first.
+                    Err(error)
+                        if error.kind() == ErrorKind::Busy && self.durable.has_unsynced() =>
+                    {
+                        self.sync()?;
+                        self.refresh_header()?;
+                    }
                     Err(error) if error.kind() == ErrorKind::Fatal => return Err(error),
                     Err(error) => {
                         let proposal = waiting.next().expect("peeked");
@@ -183,7 +199,8 @@ impl Writer {
         }
     }
 
-    fn apply(&self, staged: Vec<Staged>) {
+    fn apply(&mut self, staged: Vec<Staged>) {
+        let (mut extents, mut bytes) = (Vec::new(), 0);
         for Staged {
             at,
             position,
@@ -195,12 +212,21 @@ impl Writer {
                 entry,
                 batch,
                 answer,
+                encoded,
                 ..
             } = proposal;
-            let outcome = self.machine.apply(shard, at, &entry, &batch, position.0);
+            let (outcome, put) = self.machine.apply(shard, at, &entry, &batch, position.0);
+            bytes += encoded.len() as u64;
+            extents.extend(put.map(|(base, epoch)| Extent {
+                position: position.0,
+                base,
+                epoch,
+            }));
             // Who asked may be gone: a client that hung up.
             let _ = answer.send(Ok(outcome));
         }
+        let (shards, to) = (&self.machine.shards, self.durable.end().0);
+        self.results.applied(shards, bytes, extents, to);
     }
 
     /// J3: a journal file begins with where everything stood before it. Between groups all that is
@@ -208,6 +234,7 @@ impl Writer {
     fn refresh_header(&mut self) -> Result<(), LogError> {
         if self.durable.wants_header() {
             self.durable.set_header(self.header())?;
+            self.results.begin_file();
         }
         Ok(())
     }
@@ -264,6 +291,9 @@ impl Writer {
         let started = Instant::now();
         let header = self.header();
         self.durable.checkpoint(at, rows, header, &[])?;
+        self.results.begin_file();
+        self.results.stage(&self.machine, &mut self.durable)?;
+        self.sync()?;
         self.gauge();
         self.machine.hot.drained.notify_waiters();
         metrics::histogram!("headwater_checkpoint_seconds").record(started.elapsed().as_secs_f64());

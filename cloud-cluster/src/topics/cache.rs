@@ -42,6 +42,21 @@ impl TopicCache {
         }
     }
 
+    /// Takes all topics over, and forgets those that are not among them.
+    pub fn replace<'a>(
+        &self,
+        topics: impl Iterator<Item = (&'a TopicName, &'a headwater_shard::Topic)>,
+    ) {
+        {
+            let mut inner = self.inner.write().expect("no holder panics");
+            inner.by_name.clear();
+            inner.by_id.clear();
+        }
+        for (name, topic) in topics {
+            self.refresh(name, Some(topic));
+        }
+    }
+
     /// Takes a topic over as it is now; `None`: it is gone.
     pub fn refresh(&self, name: &TopicName, topic: Option<&headwater_shard::Topic>) {
         let mut inner = self.inner.write().expect("no holder panics");

@@ -230,6 +230,9 @@ pub enum QuarantineReason {
     BootMoved,
     /// One incarnation with two different origins.
     OriginMoved,
+    /// The cloud lost its dedup state with all its copies: it cannot tell what it has, until the
+    /// operator trusts this edge's own word.
+    StateLost,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

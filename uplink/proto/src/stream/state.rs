@@ -3,7 +3,8 @@
 use headwater_batch::Offset;
 use serde::{Deserialize, Serialize};
 
-use super::{StreamEntry, StreamOutcome};
+use super::{SessionEntry, StreamEntry, StreamOutcome};
+use crate::bounds::BOOTS_KEPT_MAX;
 use crate::rules::{self, Rule};
 use crate::{BootStart, Epoch, Incarnation, LastRecord};
 
@@ -40,6 +41,47 @@ impl EdgeStreams {
     /// outcome asks for (batch, ledger line) in one atomic step.
     pub fn apply(&mut self, incarnation: Incarnation, entry: &StreamEntry) -> StreamOutcome {
         super::apply::apply(self, incarnation, entry)
+    }
+
+    /// Takes the edge's own word on where it stands, where this side lost its state and the operator
+    /// said so: below what it knows as acknowledged nothing is sent again. Never moves back.
+    pub fn trust(&mut self, incarnation: Incarnation, session: &SessionEntry) {
+        let acked = session.acked.max(session.origin);
+        let spans = &session.spans;
+        // The newest boot below that is what both sides have in common, or else the oldest known.
+        let below = spans.partition_point(|span| span.start < acked).max(1);
+        let boots = spans.iter().take(below).map(|span| BootStart {
+            boot: span.boot,
+            start: span.start,
+        });
+        let state = match self
+            .streams
+            .iter()
+            .position(|s| s.incarnation == incarnation)
+        {
+            Some(at) if self.streams[at].next >= acked => return,
+            Some(at) => &mut self.streams[at],
+            None if self.is_retired(incarnation) => return,
+            None => {
+                self.streams.push(StreamState {
+                    incarnation,
+                    origin: session.origin,
+                    next: acked,
+                    epoch: Epoch(0),
+                    last: None,
+                    boots: Vec::new(),
+                    boots_complete: false,
+                    last_at_ms: session.at_ms,
+                });
+                self.streams.last_mut().expect("pushed above")
+            }
+        };
+        state.next = acked;
+        state.last = None;
+        state.boots = boots.collect();
+        let over = state.boots.len().saturating_sub(BOOTS_KEPT_MAX);
+        state.boots.drain(..over);
+        state.boots_complete = false;
     }
 
     /// For `edge ls`.

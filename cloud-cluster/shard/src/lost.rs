@@ -1,0 +1,166 @@
+//! Acknowledged records of a partition that are gone: the cloud's own lines of the loss ledger.
+//!
+//! A medium rotted, or every copy of the state went. The offsets stay used: nothing else is ever
+//! stored under them, and readers go on behind them.
+
+use std::collections::BTreeSet;
+
+use headwater_batch::{Offset, TopicPartition};
+use headwater_proto::stream::SessionEntry;
+use headwater_proto::{Incarnation, StreamKey};
+use serde::{Deserialize, Serialize};
+
+use crate::bounds::LOST_RANGES;
+use crate::key::Key;
+use crate::outcome::{Applied, Effect, Outcome, Refusal};
+use crate::state::Shard;
+
+/// One line: records from the offset in its key to `to` are gone.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LostRange {
+    pub to: Offset,
+    pub reason: LostReason,
+    pub at_ms: i64,
+}
+
+/// Where the records were lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum LostReason {
+    /// Their journal frames rotted before they were in a segment.
+    Journal,
+    /// Their cold segment rotted or is missing.
+    Segment,
+    /// The state was lost with all its copies: how many records there were is not known, so the
+    /// range reaches further than any of them.
+    State,
+}
+
+/// The state of this shard was lost with all its copies, and rebuilt from what was left.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Doubt {
+    pub at_ms: i64,
+    /// What was left has been put into the state.
+    pub rebuilt: bool,
+    /// Streams that may go on: all incarnations where the operator said so, and single ones that
+    /// began since.
+    pub trusted: BTreeSet<(String, TopicPartition, Option<Incarnation>)>,
+}
+
+impl Shard {
+    pub(crate) fn lose(
+        &mut self,
+        tp: &TopicPartition,
+        topic_id: u128,
+        from: Offset,
+        range: &LostRange,
+    ) -> Applied {
+        let known = self.partitions.get(tp).filter(|p| p.topic_id == topic_id);
+        let Some(partition) = known else {
+            return Applied::quiet(Outcome::Refused(Refusal::UnknownPartition));
+        };
+        let from = self.lost_end(tp, from);
+        if from < Offset::ZERO || range.to > partition.next {
+            return Applied::quiet(Outcome::Refused(Refusal::OffsetOutOfRange));
+        }
+        if from >= range.to {
+            return Applied::quiet(Outcome::Done);
+        }
+        if self.lost.len() >= LOST_RANGES {
+            if let Some(((tp, from), _)) = self.lost.pop_first() {
+                self.touch(Key::Lost(tp, from));
+            }
+        }
+        self.lost.insert((tp.clone(), from), range.clone());
+        self.touch(Key::Lost(tp.clone(), from));
+        let effect = Effect::Lost(tp.clone(), from, range.to);
+        Applied::with(Outcome::Done, vec![effect])
+    }
+
+    /// The first offset from `from` on that is not known to be lost.
+    pub fn lost_end(&self, tp: &TopicPartition, from: Offset) -> Offset {
+        let mut at = from;
+        let below = self.lost.range(..=(tp.clone(), from)).next_back();
+        if let Some(((of, _), range)) = below {
+            if of == tp {
+                at = at.max(range.to);
+            }
+        }
+        let after = (tp.clone(), from);
+        for ((of, start), range) in self.lost.range(after..) {
+            if of != tp || *start > at {
+                break;
+            }
+            at = at.max(range.to);
+        }
+        at
+    }
+
+    /// All lines of the ledger that are about this shard's partitions.
+    pub fn lost(&self) -> impl Iterator<Item = (&TopicPartition, Offset, &LostRange)> {
+        self.lost
+            .iter()
+            .map(|((tp, from), range)| (tp, *from, range))
+    }
+
+    /// Set when this shard's state was rebuilt.
+    pub fn doubt(&self) -> Option<&Doubt> {
+        self.doubt.as_ref()
+    }
+
+    /// The operator trusts the edge's own word on where this stream stands.
+    pub(crate) fn trust(
+        &mut self,
+        edge: &str,
+        tp: &TopicPartition,
+        one: Option<Incarnation>,
+    ) -> Outcome {
+        let stream = (edge.to_owned(), tp.clone(), one);
+        if self
+            .doubt
+            .as_mut()
+            .is_some_and(|doubt| doubt.trusted.insert(stream))
+        {
+            self.touch(Key::Doubt);
+        }
+        Outcome::Done
+    }
+
+    /// Looks at a session before its stream's table does: the table may lie behind what was
+    /// acknowledged. False: the stream is set aside.
+    pub(crate) fn may_open(&mut self, key: &StreamKey, session: &SessionEntry) -> bool {
+        let Some(doubt) = &self.doubt else {
+            return true;
+        };
+        let (edge, tp, one) = (key.edge.as_str(), &key.tp, key.incarnation);
+        let trusts = |one| doubt.trusted.contains(&(edge.to_owned(), tp.clone(), one));
+        if trusts(Some(one)) {
+            return true;
+        }
+        if trusts(None) {
+            let place = (key.edge.clone(), tp.clone());
+            let streams = self.streams.entry(place).or_default();
+            if session.acked > Offset::ZERO {
+                streams.trust(one, session);
+            }
+            return true;
+        }
+        // One that nobody ever acknowledged anything begins here.
+        if session.acked > Offset::ZERO {
+            return false;
+        }
+        self.trust(edge, tp, Some(one));
+        true
+    }
+
+    pub(crate) fn forget_lost(&mut self, tp: &TopicPartition) {
+        let all = self.lost.range((tp.clone(), Offset::ZERO)..);
+        let of: Vec<Offset> = all
+            .take_while(|((of, _), _)| of == tp)
+            .map(|((_, from), _)| *from)
+            .collect();
+        for from in of {
+            self.lost.remove(&(tp.clone(), from));
+            self.touch(Key::Lost(tp.clone(), from));
+        }
+    }
+}
