@@ -256,9 +256,12 @@ impl<O: Outlet> Hub<O> {
     }
 
     fn show(&mut self, now: u64) {
-        if !self.unseen || now - self.viewed_ms < VIEW_EVERY_MS {
+        let age = now - self.viewed_ms;
+        if !self.unseen && age < IDLE_MS || age < VIEW_EVERY_MS {
             return;
         }
+        // Also when nothing happened: a wake-up that leaves its deadline in the past comes again
+        // at once, for ever.
         self.viewed_ms = now;
         self.unseen = false;
         // Listing all sessions costs; their numbers do not.
