@@ -155,6 +155,7 @@ impl Store {
     fn append_stalled(&mut self, number: usize, clock: u64) -> Result<(), LogError> {
         let partition = &mut self.table.partitions[number];
         while let Some(Sealed { meta, bytes, .. }) = partition.stalled.front() {
+            let before = partition.log.bytes();
             let appended = if partition.on_disk {
                 partition.log.append(bytes, meta, clock)
             } else {
@@ -168,7 +169,8 @@ impl Store {
             };
             match appended {
                 Ok(()) => {
-                    self.segment_bytes += meta.bytes as u64;
+                    // Indexes count as they do when segments go, or the sum would fall below 0.
+                    self.segment_bytes += partition.log.bytes() - before;
                     partition.stalled.pop_front();
                 }
                 // It stays in the journal and in memory; new records are refused meanwhile.
