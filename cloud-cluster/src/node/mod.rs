@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use headwater_kafka::Settings;
 use headwater_kafka::group::GroupConfig;
+use headwater_log::durable::{FRAME_BYTES_MAX, Rules};
 use headwater_quic::server::{Server, ServerConfig, ServerError};
 use headwater_quic::{Ca, CaError};
 use thiserror::Error;
@@ -26,6 +27,7 @@ use crate::config::{Config, ConfigError};
 use crate::core::{Core, CoreConfig, StartError};
 use crate::kafka::{KafkaConfig, Listener, View};
 use crate::retention::Retention;
+use crate::shardlog::local::GROUP_BYTES;
 use crate::shardlog::{LocalLog, LocalLogConfig, Medium, RecoverError};
 use crate::tasks::Tasks;
 use crate::uplink::Receiver;
@@ -198,6 +200,9 @@ fn core_config(config: &Config, data: &DataDir) -> CoreConfig {
             files_max: config.log.journal_files_max,
             data_shards: data.shards,
             hot_bytes: config.log.hot_bytes,
+            // The largest frame must fit too, not only what is gathered at most.
+            group_bytes: GROUP_BYTES.max(FRAME_BYTES_MAX + 1024),
+            rules: Rules::default(),
         },
         seal: SealConfig {
             hot_bytes: config.log.hot_bytes,

@@ -13,7 +13,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use headwater_batch::{Offset, TopicPartition};
 use headwater_log::checkpoint::{CheckpointStore, FileStore, SledStore};
-use headwater_log::durable::FRAME_BYTES_MAX;
+use headwater_log::durable::{FRAME_BYTES_MAX, Rules};
 use headwater_log::{Disk, LogError, Position, RealDisk};
 use headwater_shard::{Entry, encode};
 use tokio::sync::mpsc::UnboundedSender;
@@ -49,6 +49,11 @@ pub struct LocalLogConfig {
     pub data_shards: u8,
     /// The sealer's aim; data waits at twice that.
     pub hot_bytes: u64,
+    /// The most bytes of one group in the journal: [`GROUP_BYTES`] and the largest frame, but in
+    /// simulations.
+    pub group_bytes: usize,
+    /// Off-switches for tests.
+    pub rules: Rules,
 }
 
 /// What the journal and the checkpoints lie on.

@@ -8,7 +8,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 
 use headwater_log::checkpoint::FileStore;
-use headwater_log::durable::{CheckpointUse, FRAME_BYTES_MAX, Report};
+use headwater_log::durable::{CheckpointUse, Report};
 use headwater_log::{Durable, DurableConfig, LogError};
 use headwater_shard::{Doubt, Key, Shard};
 use thiserror::Error;
@@ -17,7 +17,7 @@ use tokio::sync::{Semaphore, watch};
 
 use super::ShardId;
 use super::frames::{FileHeader, SHARDS_MAX};
-use super::local::{GROUP_BYTES, Gauges, LocalLog, LocalLogConfig, Medium, RESERVE_FILES};
+use super::local::{Gauges, LocalLog, LocalLogConfig, Medium, RESERVE_FILES};
 use super::mirror::Mirrored;
 use super::replay::{CarriedAt, Replayed, Replayer};
 use super::results::Ledgered;
@@ -228,10 +228,10 @@ fn open_durable(
     let durable = DurableConfig {
         file_bytes: config.file_bytes,
         files_max: config.files_max,
-        // The largest frame must fit too, not only what is gathered at most.
-        group_bytes_max: GROUP_BYTES.max(FRAME_BYTES_MAX + 1024),
+        group_bytes_max: config.group_bytes,
         // Batches are compressed; what is not is small.
         compress_above_bytes: usize::MAX,
+        rules: config.rules,
         ..DurableConfig::new(&config.journal_dir, salt_seed)
     };
     Durable::open(medium.disk.clone(), store, durable)
