@@ -15,10 +15,11 @@ impl Store {
         self.journal_acks(now)?;
         let job = self.durable.begin_commit();
         let job = self.fatal(job)?;
-        if job.is_some() {
-            self.due = None;
-            self.in_flight_since = self.unsynced_since.take();
-        }
+        // Without a job nothing is unsynced: a checkpoint may have taken it along, or cursors found no
+        // room. A date that stayed due would keep its owner busy for ever.
+        self.due = None;
+        let since = self.unsynced_since.take();
+        self.in_flight_since = since.filter(|_| job.is_some());
         Ok(job)
     }
 
