@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use headwater_batch::{Limits, Offset, TopicName, TopicPartition};
+use headwater_log::durable::{FRAME_BYTES_MAX, Rules};
 use headwater_shard::{Entry, GroupOffset, Outcome};
 
 use super::{LocalLog, LocalLogConfig, Medium, Recovery, ShardId, commit};
@@ -22,6 +23,8 @@ fn open(dir: &Path) -> (LocalLog, Arc<Machine>) {
         files_max: 8,
         data_shards: 1,
         hot_bytes: 4 << 20,
+        group_bytes: FRAME_BYTES_MAX + 1024,
+        rules: Rules::default(),
     };
     let topics = Arc::new(TopicCache::new(1));
     let opened = LocalLog::open(&config, &Medium::real(), topics, 7);
