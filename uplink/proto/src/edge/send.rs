@@ -67,7 +67,14 @@ impl EdgeSession {
         let Some((slot, _)) = self.take_read(tp) else {
             return;
         };
-        self.unreadable(now, slot);
+        let stream = &self.streams[slot];
+        match stream.phase {
+            // As in `compare`: it was acknowledged, so retention may have taken it meanwhile.
+            Phase::Verifying { next, last } if last.offset < stream.info.start => {
+                self.verified(slot, next);
+            }
+            _ => self.unreadable(now, slot),
+        }
         self.settle(now, slot);
     }
 
