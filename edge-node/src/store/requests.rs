@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::atomic::Ordering::Relaxed;
 
 use headwater_batch::TopicPartition;
-use headwater_log::store::{Entry, Gap, Token as StoreToken};
+use headwater_log::store::{Gap, Token as StoreToken};
 use headwater_log::{ErrorKind, LogError};
 use headwater_proto::Parent;
 use headwater_quic::client::Fork;
@@ -56,13 +56,9 @@ impl Running {
         bytes.push(OP_PARENT);
         // The parent goes first: a crash between the two leaves a note about a fork that is not
         // there, which nobody reads. The other way round the fork would not know its parent.
-        let staged = self.worker.log.stage(
-            Entry {
-                op: bytes,
-                ..Entry::default()
-            },
-            now,
-        );
+        // From the reserve: a log that is full gets room by sending, and this stream sends nothing
+        // before its fork is durable.
+        let staged = self.worker.log.stage_reserved(bytes, now);
         let staged = staged
             .map_err(|refused| refused.to_string())
             .and_then(|staged| {

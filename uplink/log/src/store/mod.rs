@@ -156,7 +156,17 @@ impl Store {
     /// Takes an entry. Its partitions are made when they are new.
     /// On `Err` nothing was written and no offset was used.
     pub fn stage(&mut self, entry: Entry, now: Ms) -> Result<Staged, Refused> {
-        self.stage_entry(entry, now)
+        self.stage_entry(entry, false, now)
+    }
+
+    /// Takes a small change of the owner's state without which nothing could free space, out of the
+    /// reserve: a full log must not keep it out (J6).
+    pub fn stage_reserved(&mut self, op: Vec<u8>, now: Ms) -> Result<Staged, Refused> {
+        let entry = Entry {
+            op,
+            ..Entry::default()
+        };
+        self.stage_entry(entry, true, now)
     }
 
     /// When the next commit should begin: in the past if one is due, `None` if nothing waits.
@@ -250,9 +260,11 @@ impl Store {
         self.table.find(tp).map(|partition| partition.meta.start)
     }
 
-    /// The offset after the last batch that can be read.
+    /// The offset after the last batch that can be read; never below the start. After a crash the
+    /// last segments may be gone whose records were acknowledged and deleted before.
     pub fn sealed_end(&self, tp: &TopicPartition) -> Option<Offset> {
-        self.table.find(tp).map(|partition| partition.log.end())
+        let partition = self.table.find(tp)?;
+        Some(partition.log.end().max(partition.meta.start))
     }
 
     /// The offset the next record gets.

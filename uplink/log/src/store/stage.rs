@@ -20,16 +20,24 @@ pub const CLOCK_UNSET: &[u8] = b"unset";
 const OVERHEAD_BYTES: usize = 64;
 
 impl Store {
-    pub(super) fn stage_entry(&mut self, mut entry: Entry, now: Ms) -> Result<Staged, Refused> {
+    /// `reserved`: what the budget keeps for such entries may be used (J6).
+    pub(super) fn stage_entry(
+        &mut self,
+        mut entry: Entry,
+        reserved: bool,
+        now: Ms,
+    ) -> Result<Staged, Refused> {
         if self.stopped {
             return Err(Refused::Stopped);
         }
         let bytes = entry_bytes(&entry)?;
         let waiting = self.waiting_bytes;
-        if waiting > 0 && waiting + bytes > self.cfg.memory_bytes {
+        if !reserved && waiting > 0 && waiting + bytes > self.cfg.memory_bytes {
             return Err(Refused::Busy { waiting });
         }
-        self.admit(bytes as u64, now)?;
+        if !reserved {
+            self.admit(bytes as u64, now)?;
+        }
         for (_, record) in &mut entry.records {
             mark_clock(record, self.cfg.clock_floor_ms);
         }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use headwater_batch::Offset;
 use headwater_log::checkpoint::FileStore;
 use headwater_log::disk::Crash;
-use headwater_log::store::Store;
+use headwater_log::store::{Entry, Store};
 use headwater_log::{Disk, ErrorKind, SimDisk};
 
 use super::{config, entry, offsets, open, restart, tp, write};
@@ -50,6 +50,33 @@ fn a_checkpoint_that_found_no_room_keeps_the_owner_s_changes_for_the_next() {
     restart(&disk, Crash::Power);
     let pair = |key: &str, value: &str| (key.into(), value.into());
     assert_eq!(kv(&disk, 2), [pair("kept", "1"), pair("newer", "2")]);
+}
+
+#[test]
+fn a_full_budget_leaves_room_for_what_frees_space() {
+    let disk = SimDisk::new(17);
+    let mut cfg = config();
+    cfg.budget_bytes = 800 << 10;
+    let mut store = open(&disk, &cfg, 1);
+    let t = tp("a-0");
+    for n in 0.. {
+        match store.stage(entry(&t, n), 0) {
+            Ok(_) => drop(store.commit(0).unwrap()),
+            Err(_) if store.wants_checkpoint() => {
+                store.checkpoint(Vec::new(), 0).unwrap();
+            }
+            Err(_) => break,
+        }
+    }
+    let op = Entry {
+        op: b"fork".to_vec(),
+        ..Entry::default()
+    };
+    while store.stage(op.clone(), 0).is_ok() {
+        store.commit(0).unwrap();
+    }
+    let staged = store.stage_reserved(op.op, 0).unwrap();
+    assert!(store.commit(0).unwrap() >= staged.token);
 }
 
 #[test]
