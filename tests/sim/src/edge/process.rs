@@ -300,6 +300,7 @@ impl SimEdge {
     /// Runs every part that has something to do, until none has.
     fn pump(&mut self, now: Now) {
         self.time.set(now);
+        let mut runs = [0u32; 3];
         for _ in 0..RUNS_MAX {
             if matches!(self.stop, Stop::Stopped | Stop::Failed) {
                 return;
@@ -307,10 +308,13 @@ impl SimEdge {
             self.go_on_stopping(now.ms);
             self.post(now.ms);
             if self.store_is_due(now.ms) {
+                runs[0] += 1;
                 self.run_store();
             } else if self.hub_is_due(now.ms) {
+                runs[1] += 1;
                 self.run_hub();
             } else if self.uplink_is_due(now.ms) {
+                runs[2] += 1;
                 self.uplink_at = None;
                 let (out, next) = (&mut self.out, &mut self.next_work);
                 self.uplink.run(now.ms, &self.tap, out, next);
@@ -320,7 +324,7 @@ impl SimEdge {
                 return;
             }
         }
-        panic!("a part of the edge spins");
+        panic!("a part of the edge spins: store, hub, uplink ran {runs:?} times");
     }
 
     /// Looks into all letter boxes. Who has mail runs now or soon.

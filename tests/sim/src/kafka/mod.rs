@@ -1,0 +1,4 @@
+//! Kafka clients: real request and response frames, by `kafka-protocol`'s encoders.
+
+pub mod consumer;
+pub mod requests;

@@ -1,0 +1,459 @@
+//! What was promised to clients, and whether it holds: looked at from where the clients stand.
+//!
+//! - An acknowledged attempt can be read once, or the loss ledger covers it.
+//! - No attempt can be read twice; a QoS 2 message is one attempt for ever.
+//! - What can be read is what was sent: payload, key, device, and in a topic of the device's.
+//! - The attempts of one publisher on one card stand in their order in each partition.
+//! - An offset that was readable stays readable and the same; ends never go back; no holes.
+//! - A committed group offset never goes back.
+//!
+//! Some losses are the operator's own doing: the only card that held a record was overwritten, a
+//! topic was deleted. The world says so when it does it, by exempting attempts.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use headwater_batch::{BatchView, Decoder, Limits};
+
+use crate::kafka::requests::Place;
+use crate::now::Ms;
+use crate::payload::{Id, id_of};
+
+/// Numbers a card over all devices it was in.
+pub type CardId = usize;
+
+/// What was sent.
+#[derive(Debug, Clone)]
+pub struct Attempt {
+    pub qos: u8,
+    pub publisher: usize,
+    pub card: CardId,
+    /// The card's contents were exchanged so often: order holds within one history.
+    pub history: u32,
+    pub edge: String,
+    pub mqtt_topic: String,
+    /// The log topic and the edge partition that the routes give.
+    pub log_topic: String,
+    pub edge_partition: u32,
+    /// Sent again after its route had changed: the log topic that it had before.
+    pub rerouted: Option<String>,
+    pub at: Ms,
+    /// Counts what was sent, by all; set when it is entered.
+    pub order: u64,
+    /// Sent more than once, so it may stand where it was sent first or last; or held by the broker.
+    pub again: bool,
+    pub acked: bool,
+    pub refused: bool,
+    /// Why it may be missing.
+    pub may_miss: Option<&'static str>,
+    pub may_repeat: bool,
+}
+
+#[derive(Debug, Default)]
+struct Part {
+    /// Base offset to end and fingerprint.
+    batches: BTreeMap<i64, (i64, u64)>,
+    records: BTreeMap<i64, Id>,
+    start: i64,
+    end: i64,
+}
+
+#[derive(Default)]
+pub struct Oracle {
+    pub attempts: BTreeMap<Id, Attempt>,
+    parts: BTreeMap<Place, Part>,
+    found: BTreeMap<Id, (Place, i64)>,
+    /// Lives of topics that the operator deleted, or is deleting.
+    deleting: BTreeSet<String>,
+    decoder: Decoder,
+    sent: u64,
+    failure: Option<String>,
+    /// Retention may move log starts.
+    pub retention: bool,
+    /// A committed offset is forgotten with its topic.
+    pub topics_deleted: bool,
+}
+
+/// What was known of a partition when something was asked.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Ends {
+    pub start: i64,
+    pub end: i64,
+}
+
+/// Publisher, card, its history, edge partition: what keeps its order.
+type Line = (usize, CardId, u32, u32);
+/// Order of sending, and where it stands.
+type Stood = (u64, Id, i64);
+
+/// What the loss ledger says, summed up.
+pub type Covered = BTreeMap<(String, String, u32), u64>;
+
+impl Oracle {
+    pub fn new(retention: bool) -> Oracle {
+        Oracle {
+            retention,
+            ..Oracle::default()
+        }
+    }
+
+    pub fn fail(&mut self, what: String) {
+        self.failure.get_or_insert(what);
+    }
+
+    pub fn failure(&self) -> Option<&String> {
+        self.failure.as_ref()
+    }
+
+    pub fn sent(&mut self, id: Id, mut attempt: Attempt) {
+        self.sent += 1;
+        attempt.order = self.sent;
+        // A QoS 2 message that is sent again is the same; it belongs to where it was sent last.
+        let before = self.attempts.insert(id, attempt);
+        if let (Some(before), Some(now)) = (before, self.attempts.get_mut(&id)) {
+            now.again = true;
+            now.acked |= before.acked;
+            now.may_repeat |= before.may_repeat;
+            now.may_miss = now.may_miss.or(before.may_miss);
+            if before.log_topic != now.log_topic {
+                now.rerouted = Some(before.log_topic);
+            }
+            if before.card != now.card || before.history != now.history {
+                // It may stand on the other card too, and nobody there knows of this one.
+                now.may_repeat = true;
+            }
+        }
+    }
+
+    pub fn acked(&mut self, id: Id) {
+        if let Some(attempt) = self.attempts.get_mut(&id) {
+            attempt.acked = true;
+        }
+    }
+
+    pub fn refused(&mut self, id: Id) {
+        if let Some(attempt) = self.attempts.get_mut(&id) {
+            attempt.refused = true;
+        }
+        if self.found.contains_key(&id) {
+            self.fail(format!("REFUSED AND STORED: {id:?}"));
+        }
+    }
+
+    pub fn is_found(&self, id: Id) -> bool {
+        self.found.contains_key(&id)
+    }
+
+    pub fn read_records(&self) -> usize {
+        self.found.len()
+    }
+
+    /// One batch as a consumer got it. `from` it on every record is looked at.
+    pub fn read(&mut self, place: &Place, batch: &BatchView<'_>) {
+        let (base, end) = (batch.base_offset().0, batch.next_offset().0);
+        if let Err(error) = batch.verify_crc() {
+            return self.fail(format!("{place:?} at {base}: {error}"));
+        }
+        let print = fingerprint(batch.bytes());
+        let part = self.parts.entry(place.clone()).or_default();
+        if let Some(known) = part.batches.get(&base) {
+            if *known != (end, print) {
+                self.fail(format!(
+                    "CHANGED: {place:?} at {base} reads otherwise than before"
+                ));
+            }
+            return;
+        }
+        let overlaps = part
+            .batches
+            .range(..end)
+            .next_back()
+            .is_some_and(|(_, (known_end, _))| *known_end > base);
+        if overlaps {
+            return self.fail(format!(
+                "CHANGED: {place:?} has other batches around {base}"
+            ));
+        }
+        part.batches.insert(base, (end, print));
+        part.end = part.end.max(end);
+        let limits = Limits::default();
+        let mut decoder = std::mem::take(&mut self.decoder);
+        let records: Result<Vec<_>, _> = batch.records(&mut decoder, &limits).map(|records| {
+            let own = records.map(|record| {
+                let record = record.map_err(|e| e.to_string())?;
+                let id = record
+                    .value
+                    .and_then(id_of)
+                    .ok_or("a payload nobody sent")?;
+                let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+                let edge = record
+                    .headers
+                    .iter()
+                    .find(|header| header.key == "edge".as_bytes())
+                    .and_then(|header| header.value.map(text));
+                Ok((record.offset.0, id, record.key.map(text), edge))
+            });
+            own.collect::<Vec<Result<_, String>>>()
+        });
+        self.decoder = decoder;
+        let records = match records {
+            Ok(records) => records,
+            Err(error) => return self.fail(format!("{place:?} at {base}: {error}")),
+        };
+        for record in records {
+            match record {
+                Ok((offset, id, key, edge)) => self.found(place, offset, id, key, edge),
+                Err(what) => self.fail(format!("{place:?} in the batch at {base}: {what}")),
+            }
+        }
+    }
+
+    fn found(
+        &mut self,
+        place: &Place,
+        offset: i64,
+        id: Id,
+        key: Option<String>,
+        edge: Option<String>,
+    ) {
+        let Some(attempt) = self.attempts.get(&id) else {
+            return self.fail(format!("{place:?} at {offset}: {id:?} was never sent"));
+        };
+        if attempt.refused {
+            return self.fail(format!(
+                "REFUSED AND STORED: {id:?} in {place:?} at {offset}"
+            ));
+        }
+        let as_sent = key.as_deref() == Some(&*attempt.mqtt_topic)
+            && edge.as_deref() == Some(&*attempt.edge)
+            && (place.topic == attempt.log_topic
+                || attempt.rerouted.as_deref() == Some(&*place.topic));
+        if !as_sent {
+            let what = format!("{id:?} in {place:?} at {offset}: key {key:?}, edge {edge:?}");
+            return self.fail(format!("ALTERED: {what}, sent as {attempt:?}"));
+        }
+        let may_repeat = attempt.may_repeat;
+        let part = self
+            .parts
+            .get_mut(place)
+            .expect("its batch was just entered");
+        part.records.insert(offset, id);
+        if let Some((other, at)) = self.found.insert(id, (place.clone(), offset)) {
+            if !may_repeat {
+                let sent = &self.attempts[&id];
+                self.fail(format!(
+                    "DUPLICATE: {id:?} in {other:?} at {at} and in {place:?} at {offset}: {sent:?}"
+                ));
+            }
+        }
+    }
+
+    /// Where a partition is known to begin and end.
+    pub fn ends(&self, place: &Place) -> Ends {
+        let part = self.parts.get(place);
+        part.map_or(Ends::default(), |part| Ends {
+            start: part.start,
+            end: part.end,
+        })
+    }
+
+    /// What a fetch says about a partition's ends, that was asked when `known` was known.
+    pub fn marks(&mut self, place: &Place, known: Ends, start: i64, high: i64) {
+        let part = self.parts.entry(place.clone()).or_default();
+        let (old_start, old_end) = (known.start, known.end);
+        part.start = part.start.max(start);
+        part.end = part.end.max(high);
+        if high < old_end {
+            self.fail(format!(
+                "WENT BACK: {place:?} ended at {old_end}, now at {high}"
+            ));
+        }
+        if start < old_start {
+            self.fail(format!(
+                "WENT BACK: {place:?} began at {old_start}, now at {start}"
+            ));
+        }
+        if start > old_start && !self.retention {
+            self.fail(format!(
+                "LOST: {place:?} begins at {start} without retention"
+            ));
+        }
+    }
+
+    pub fn latest(&mut self, place: &Place, known: Ends, latest: i64) {
+        // Asked by name: the topic may be another one by now.
+        if !self.topics_deleted {
+            let end = known.end;
+            if latest < end {
+                self.fail(format!(
+                    "WENT BACK: {place:?} ended at {end}, latest is {latest}"
+                ));
+            }
+        }
+    }
+
+    /// A fetch at a position that was once readable, or the next to come.
+    pub fn out_of_range(&mut self, place: &Place, at: i64, start: i64, high: i64) {
+        let part = self.parts.entry(place.clone()).or_default();
+        part.start = part.start.max(start);
+        if !(self.retention && at < start) {
+            self.fail(format!(
+                "OUT OF RANGE: {place:?} at {at}, which is {start}..{high}"
+            ));
+        }
+    }
+
+    pub fn topic_gone(&mut self, place: &Place) {
+        if !self.deleting.contains(&place.topic) {
+            self.fail(format!("TOPIC GONE: {place:?} was not deleted"));
+        }
+    }
+
+    pub fn offset_moved(&mut self, group: &str, place: &Place, found: i64, acked: i64, asked: i64) {
+        if !self.deleting.contains(&place.topic) {
+            self.fail(format!(
+                "COMMITTED OFFSET MOVED: {group} at {place:?}: {found}, committed {acked}, asked \
+                 at most {asked}"
+            ));
+        }
+    }
+
+    /// The operator deletes a topic: what was sent to it until now may go with it.
+    pub fn deletes(&mut self, topic: &str) {
+        self.deleting.insert(topic.to_owned());
+        self.topics_deleted = true;
+    }
+
+    /// What was sent so far and is not seen yet may miss, for this reason.
+    pub fn exempt(&mut self, why: &'static str, which: impl Fn(Id, &Attempt) -> bool) -> u64 {
+        let mut count = 0;
+        for (id, attempt) in &mut self.attempts {
+            if !self.found.contains_key(id) && attempt.may_miss.is_none() && which(*id, attempt) {
+                attempt.may_miss = Some(why);
+                count += 1;
+            }
+        }
+        count
+    }
+
+    pub fn may_repeat(&mut self, ids: impl IntoIterator<Item = Id>) {
+        for id in ids {
+            if let Some(attempt) = self.attempts.get_mut(&id) {
+                attempt.may_repeat = true;
+            }
+        }
+    }
+
+    /// These may stand later than their order says.
+    pub fn may_wait(&mut self, ids: impl IntoIterator<Item = Id>) {
+        for id in ids {
+            if let Some(attempt) = self.attempts.get_mut(&id) {
+                attempt.again = true;
+            }
+        }
+    }
+
+    /// Healed and read to the end: what does not hold?
+    pub fn check_end(&mut self, covered: &Covered) {
+        self.check_holes();
+        self.check_order();
+        self.check_losses(covered);
+    }
+
+    fn check_holes(&mut self) {
+        let mut holes = Vec::new();
+        for (place, part) in &self.parts {
+            let mut at = None;
+            for (base, (end, _)) in &part.batches {
+                if at.is_some_and(|at| at != *base) && !self.retention {
+                    holes.push(format!("HOLE: {place:?} from {at:?} to {base}"));
+                }
+                at = Some(*end);
+            }
+        }
+        if let Some(hole) = holes.pop() {
+            self.fail(hole);
+        }
+    }
+
+    fn check_order(&mut self) {
+        let mut wrong = None;
+        for (place, part) in &self.parts {
+            let mut last: BTreeMap<Line, Stood> = BTreeMap::new();
+            for (offset, id) in &part.records {
+                let attempt = &self.attempts[id];
+                if attempt.may_repeat || attempt.again {
+                    continue;
+                }
+                let line = (
+                    attempt.publisher,
+                    attempt.card,
+                    attempt.history,
+                    attempt.edge_partition,
+                );
+                let this = (attempt.order, *id, *offset);
+                if let Some((order, before, at)) = last.insert(line, this) {
+                    if order > attempt.order {
+                        wrong = Some(format!(
+                            "REORDERED: {place:?}: {before:?} at {at} before {id:?} at {offset}, \
+                             publisher, card, history, partition {line:?}"
+                        ));
+                    }
+                }
+            }
+        }
+        if let Some(wrong) = wrong {
+            self.fail(wrong);
+        }
+    }
+
+    fn check_losses(&mut self, covered: &Covered) {
+        let mut missing: BTreeMap<(String, String, u32), Vec<Id>> = BTreeMap::new();
+        for (id, attempt) in &self.attempts {
+            if attempt.acked && attempt.may_miss.is_none() && !self.found.contains_key(id) {
+                let line = (
+                    attempt.edge.clone(),
+                    attempt.log_topic.clone(),
+                    attempt.edge_partition,
+                );
+                missing.entry(line).or_default().push(*id);
+            }
+        }
+        for (line, ids) in missing {
+            let named = covered.get(&line).copied().unwrap_or(0);
+            let unread = self.unread_below_start(&line.1);
+            if ids.len() as u64 > named + unread {
+                let first = &self.attempts[&ids[0]];
+                self.fail(format!(
+                    "LOST: {} acknowledged attempts of {line:?}, the ledger covers {named}, \
+                     retention {unread}; the first is {:?}: {first:?}",
+                    ids.len(),
+                    ids[0]
+                ));
+            }
+        }
+    }
+
+    /// Offsets that retention took before anybody read them.
+    fn unread_below_start(&self, topic: &str) -> u64 {
+        let parts = self.parts.iter().filter(|(place, _)| place.topic == topic);
+        let unread = parts.map(|(_, part)| {
+            let read = part.batches.iter().map(|(base, (end, _))| {
+                let end = (*end).min(part.start);
+                (end - base).max(0) as u64
+            });
+            (part.start as u64).saturating_sub(read.sum())
+        });
+        unread.sum()
+    }
+
+    /// For the report.
+    pub fn acked_count(&self) -> usize {
+        self.attempts.values().filter(|a| a.acked).count()
+    }
+}
+
+fn fingerprint(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    })
+}

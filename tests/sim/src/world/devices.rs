@@ -1,0 +1,329 @@
+//! Devices: a process on a card, started, stepped and killed.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use bytes::Bytes;
+use headwater_batch::TopicPartition;
+use headwater_log::disk::Crash;
+use headwater_proto::{AlarmKind, EdgeName};
+
+use super::cards::{Card, CardId};
+use super::{Event, WALL_START_MS, World};
+use crate::cloud::LinkConn;
+use crate::edge::{Output, Settings, Setup, SimEdge, StartError, WorkKind};
+use crate::now::{Ms, Now};
+
+pub(super) type DeviceId = usize;
+
+pub(super) struct Device {
+    pub name: EdgeName,
+    pub card: CardId,
+    pub settings: Settings,
+    pub edge: Option<SimEdge>,
+    /// Counts processes; what a past one announced is not done.
+    pub life: u64,
+    pub link: Option<LinkConn>,
+    /// Its wall clock, less that of the world.
+    pub wall_off_ms: i64,
+    /// A start is on its way.
+    pub starting: bool,
+    /// Streams that the cloud set aside until an operator looks.
+    pub halted: BTreeSet<TopicPartition>,
+    /// No network before this.
+    pub outage_until: Ms,
+    /// When the last commit was handed to the disk, and the one before it.
+    pub syncs: (Ms, Ms),
+}
+
+impl Device {
+    pub fn deadline(&self) -> Option<Ms> {
+        self.edge.as_ref().and_then(SimEdge::deadline)
+    }
+}
+
+impl World {
+    pub(super) fn add_device(&mut self) -> DeviceId {
+        let number = self.devices.len();
+        let name = EdgeName::new(&format!("gw-{number}")).expect("a plain name");
+        let card = self.fresh_card();
+        let unset = self.plan.faults.clocks && self.rng.one_in(2);
+        let settings = self.plan.edge.clone();
+        self.put_device(Device {
+            name,
+            card,
+            settings,
+            edge: None,
+            life: 0,
+            link: None,
+            wall_off_ms: if unset { 10_000 - WALL_START_MS } else { 0 },
+            starting: true,
+            halted: BTreeSet::new(),
+            outage_until: 0,
+            syncs: (0, 0),
+        })
+    }
+
+    pub(super) fn put_device(&mut self, device: Device) -> DeviceId {
+        self.devices.push(device);
+        self.devices.len() - 1
+    }
+
+    pub(super) fn card_of(&self, device: DeviceId) -> &Card {
+        &self.cards[self.devices[device].card]
+    }
+
+    pub(super) fn now_of(&self, device: DeviceId) -> Now {
+        Now {
+            ms: self.now,
+            wall_ms: WALL_START_MS + self.now as i64 + self.devices[device].wall_off_ms,
+        }
+    }
+
+    /// Starts the process, on a disk that may go down in the middle of its recovery.
+    pub(super) fn power_on(&mut self, device: DeviceId) {
+        if self.devices[device].edge.is_some() {
+            return;
+        }
+        self.devices[device].starting = false;
+        let disk = self.card_of(device).disk.clone();
+        disk.restart();
+        if !self.calm && self.plan.faults.edge_crashes && self.rng.one_in(3) {
+            self.arm_crash(&disk, 60);
+        }
+        let setup = Setup {
+            name: self.devices[device].name.clone(),
+            dir: Path::new("/edge").to_owned(),
+            settings: self.devices[device].settings.clone(),
+            rules: self.rules,
+            seed: self.rng.u128(),
+        };
+        let now = self.now_of(device);
+        self.devices[device].life += 1;
+        let started = SimEdge::start(setup, disk.clone(), now);
+        if disk.is_down() {
+            self.note("edge crash in recovery", || format!("device {device}"));
+            return self.start_again(device);
+        }
+        match started {
+            Ok(edge) => {
+                self.devices[device].edge = Some(edge);
+                self.note("edge starts", || format!("device {device}"));
+                self.drain(device);
+            }
+            Err(StartError::Crashed) => {
+                self.oracle
+                    .fail(format!("device {device} says it crashed; its disk is up"));
+            }
+            Err(StartError::Refused(why)) if self.card_of(device).faulty => {
+                self.note("edge start refused", || format!("device {device}: {why}"));
+                disk.crash(Crash::Kill);
+                self.card_mut(device).faulty = false;
+                disk.set_capacity(u64::MAX);
+                self.start_again(device);
+            }
+            Err(StartError::Refused(why)) => {
+                self.oracle
+                    .fail(format!("NO START: device {device}: {why}"));
+            }
+        }
+    }
+
+    pub(super) fn start_again(&mut self, device: DeviceId) {
+        if !self.devices[device].starting {
+            self.devices[device].starting = true;
+            let pause = 50 + self.rng.below(if self.calm { 200 } else { 3_000 });
+            self.at(self.now + pause, Event::PowerOn(device));
+        }
+    }
+
+    /// A call into the process, and what comes of it.
+    pub(super) fn edge(&mut self, device: DeviceId, act: impl FnOnce(&mut SimEdge, Now)) {
+        let now = self.now_of(device);
+        if let Some(edge) = &mut self.devices[device].edge {
+            act(edge, now);
+            self.drain(device);
+        }
+    }
+
+    fn drain(&mut self, device: DeviceId) {
+        loop {
+            if self.card_of(device).disk.is_down() {
+                self.note("edge crash in an operation", || format!("device {device}"));
+                return self.process_gone(device);
+            }
+            let Some(edge) = &mut self.devices[device].edge else {
+                return;
+            };
+            match edge.output() {
+                Some(output) => self.output(device, output),
+                None => return,
+            }
+        }
+    }
+
+    fn output(&mut self, device: DeviceId, output: Output) {
+        match output {
+            Output::Mqtt { conn, bytes } => {
+                let count = bytes.len();
+                self.mqtt_down(conn, bytes);
+                let now = self.now_of(device);
+                if let Some(edge) = &mut self.devices[device].edge {
+                    edge.mqtt_written(now, conn, count);
+                }
+            }
+            Output::MqttClose { conn } => self.mqtt_hung_up(conn),
+            Output::MqttPause { conn, paused } => self.mqtt_pause(conn, paused),
+            Output::Dial => {
+                let life = self.devices[device].life;
+                let at = self.now + 1 + self.rng.below(self.delay_max);
+                self.at(at, Event::Dialled { device, life });
+            }
+            Output::Uplink { channel, bytes } => self.send_up(device, channel, bytes),
+            Output::UplinkClose { reason } => {
+                self.note("edge ends the link", || {
+                    format!("device {device}: {reason}")
+                });
+                self.link_ended(device);
+            }
+            Output::Work { id, kind } => {
+                let life = self.devices[device].life;
+                let wait = match kind {
+                    WorkKind::Sync => {
+                        let syncs = &mut self.devices[device].syncs;
+                        *syncs = (self.now, syncs.0);
+                        let slow = !self.calm && self.plan.faults.stalls && self.rng.one_in(50);
+                        self.rng.below(if slow { 6_000 } else { 20 })
+                    }
+                    WorkKind::Uplink => self.rng.below(5),
+                };
+                self.at(self.now + wait, Event::Work { device, life, id });
+            }
+            Output::Alarm { tp, kind } => self.edge_alarm(device, tp, &kind),
+            Output::Note { what, detail } => {
+                if what == "recovery" && detail.contains("its lineage is lost") {
+                    self.lineage_lost(device);
+                }
+                if what == "refused full" {
+                    self.unorder(device);
+                }
+                let reason = detail.rsplit(' ').next().unwrap_or_default();
+                let name = match what {
+                    "gap" => format!("edge: gap {}", reason.to_lowercase()),
+                    what => format!("edge: {what}"),
+                };
+                self.note(&name, || format!("device {device}: {detail}"));
+            }
+            Output::Failed(why) => self.edge_failed(device, &why),
+        }
+    }
+
+    /// Rot took the frame that told of a partition's incarnation. A new one begins, of which the
+    /// cloud knows nothing: what it has is sent again, or the stream stops for an operator.
+    fn lineage_lost(&mut self, device: DeviceId) {
+        let number = self.devices[device].card;
+        let card = &mut self.cards[number];
+        if !card.rotten {
+            let what = format!("device {device}: a sound card lost its lineage");
+            return self.oracle.fail(what);
+        }
+        card.lineage_lost = true;
+        self.note("rot took a lineage", || format!("device {device}"));
+        let on_card: Vec<_> = self
+            .oracle
+            .attempts
+            .iter()
+            .filter(|(_, attempt)| attempt.card == number)
+            .map(|(id, _)| *id)
+            .collect();
+        self.oracle.may_repeat(on_card);
+    }
+
+    /// The broker holds what a 3.1.1 client sent and found no room for, and offers it again: what
+    /// came after it may have found room before it.
+    fn unorder(&mut self, device: DeviceId) {
+        let v4 = |s: &&super::clients::Sender| {
+            s.device == device && s.client.manner.version == crate::mqtt::wire::Version::V4
+        };
+        for sender in self.senders.iter().filter(v4) {
+            self.oracle.may_wait(sender.client.in_flight());
+        }
+    }
+
+    fn edge_alarm(&mut self, device: DeviceId, tp: TopicPartition, kind: &AlarmKind) {
+        let name = match kind {
+            AlarmKind::CloudWentBack { .. } => "cloud went back",
+            AlarmKind::Quarantine(_) => "quarantine",
+            AlarmKind::Refused(_) => "refused",
+            AlarmKind::TwoLive { .. } => "two live",
+            AlarmKind::Forked { .. } => "forked",
+            AlarmKind::Fenced => "fenced",
+            AlarmKind::LogUnreadable { .. } => "log unreadable",
+            AlarmKind::TooManyStreams { .. } => "too many streams",
+            AlarmKind::DeadLetter { .. } => "dead letter",
+        };
+        self.note(&format!("alarm: {name}"), || {
+            format!("device {device} {tp}: {kind:?}")
+        });
+        let card = self.card_of(device);
+        match kind {
+            AlarmKind::CloudWentBack { .. } if card.lineage_lost => {
+                self.devices[device].halted.insert(tp);
+            }
+            AlarmKind::CloudWentBack { .. } => self.oracle.fail(format!(
+                "device {device} {tp}: the cloud went back: {kind:?}"
+            )),
+            AlarmKind::Quarantine(_) | AlarmKind::Refused(_) => {
+                if !card.copied && !card.rotten {
+                    let what = format!("device {device} {tp}: {kind:?} of an honest card");
+                    self.oracle.fail(what);
+                }
+                self.devices[device].halted.insert(tp);
+            }
+            _ => {}
+        }
+    }
+
+    /// The node ended by itself: rightly, if its disk did something to it.
+    fn edge_failed(&mut self, device: DeviceId, why: &str) {
+        if !self.card_of(device).faulty {
+            return self
+                .oracle
+                .fail(format!("device {device} failed on a sound disk: {why}"));
+        }
+        self.note("edge stops itself", || format!("device {device}: {why}"));
+        let how = if self.rng.one_in(2) {
+            Crash::Kill
+        } else {
+            Crash::Power
+        };
+        self.card_of(device).disk.crash(how);
+        self.process_gone(device);
+    }
+
+    /// The machine loses power, or its process is killed.
+    pub(super) fn crash_edge(&mut self, device: DeviceId, how: Crash) {
+        if self.devices[device].edge.is_none() {
+            return;
+        }
+        self.card_of(device).disk.crash(how);
+        self.process_gone(device);
+    }
+
+    /// The process is no more; its connections learn of it in their own time.
+    fn process_gone(&mut self, device: DeviceId) {
+        self.devices[device].edge = None;
+        self.devices[device].halted.clear();
+        self.link_lost(device);
+        self.mqtt_lost(device);
+        self.start_again(device);
+    }
+
+    /// Bytes of the process for the trace.
+    pub(super) fn mix(&mut self, what: &'static str, conn: u64, bytes: &Bytes) {
+        self.journal.mix(self.now, bytes);
+        let count = bytes.len();
+        self.journal
+            .line(self.now, || format!("  {what} {conn}: {count} bytes"));
+    }
+}

@@ -1,0 +1,172 @@
+//! Everything is made good, what was acknowledged has to arrive, and is read once more from the start.
+
+use super::{Event, World};
+use crate::now::Ms;
+use crate::run::Report;
+
+/// How long a healed world has, in simulated time.
+const HEAL_MS: Ms = 400_000;
+/// How often it is looked.
+const LOOK_MS: Ms = 250;
+
+impl World {
+    /// The whole story.
+    pub async fn live(&mut self) {
+        let steps = self.plan.steps;
+        self.run(Ms::MAX / 4, |world| world.steps >= steps).await;
+        if self.oracle.failure().is_none() {
+            self.heal();
+        }
+        let until = self.now + HEAL_MS;
+        while self.oracle.failure().is_none() && !self.is_quiet() {
+            if self.now > until {
+                let stuck = self.stuck();
+                return self.oracle.fail(stuck);
+            }
+            self.run(self.now + LOOK_MS, |_| false).await;
+        }
+        if self.oracle.failure().is_none() {
+            self.read_again().await;
+        }
+        // A crash that was planned may still come.
+        while self.oracle.failure().is_none() && !self.cloud.is_up() && self.now < until * 2 {
+            self.run(self.now + LOOK_MS, |_| false).await;
+        }
+        if self.oracle.failure().is_none() {
+            self.exempt_halted();
+            match self.cloud.covered() {
+                Some(covered) => self.oracle.check_end(&covered),
+                None => self.oracle.fail("the cloud went in the quiet".into()),
+            }
+        }
+        self.count_disks();
+    }
+
+    /// What the cloud has set aside waits for an operator.
+    fn exempt_halted(&mut self) {
+        for device in &self.devices {
+            for tp in &device.halted {
+                let exempt = self.oracle.exempt("quarantined", |_, attempt| {
+                    attempt.edge == device.name.as_str()
+                        && *attempt.log_topic == *tp.topic
+                        && attempt.edge_partition == tp.partition
+                });
+                self.journal.add("exempt: quarantined", exempt);
+            }
+        }
+    }
+
+    /// What it came to.
+    pub fn report(self, seed: u64) -> Report {
+        let failure = self.oracle.failure().cloned();
+        let (counts, hash) = (self.journal.counts.clone(), self.journal.hash());
+        Report {
+            seed,
+            failure,
+            counts,
+            hash,
+            trace: self.journal.into_lines(),
+            simulated_ms: self.now,
+        }
+    }
+
+    fn heal(&mut self) {
+        self.note("heal", String::new);
+        self.calm = true;
+        self.outage_until = 0;
+        self.cloud.stall_until(0);
+        self.cloud.disk.set_capacity(u64::MAX);
+        for card in &self.cards {
+            card.disk.set_capacity(u64::MAX);
+        }
+        for device in &mut self.devices {
+            device.outage_until = 0;
+            device.wall_off_ms = 0;
+        }
+        self.empty_drawer();
+        for reader in 0..self.readers.len() {
+            self.readers[reader].client.wake(self.now);
+        }
+        self.at(self.now, Event::Undo(super::chaos::Undo::AskAgain));
+    }
+
+    fn is_quiet(&self) -> bool {
+        let sent = self.senders.iter().all(|s| s.client.is_done());
+        let arrived = self.devices.iter().all(|device| {
+            device.edge.as_ref().is_some_and(|edge| {
+                let mut partitions = edge.partitions().into_iter();
+                partitions.all(|p| p.acked >= p.next || device.halted.contains(&p.tp))
+            })
+        });
+        let read = self.readers.iter().all(|r| r.client.is_at_end());
+        sent && arrived && self.cloud.is_up() && !self.admin.is_busy() && read
+    }
+
+    fn stuck(&self) -> String {
+        let mut what = String::from("STUCK:");
+        for (number, sender) in self.senders.iter().enumerate() {
+            if !sender.client.is_done() {
+                let waiting = sender.client.waiting();
+                what += &format!(" sender {number} has {waiting} messages,");
+            }
+        }
+        for (number, device) in self.devices.iter().enumerate() {
+            match &device.edge {
+                None => what += &format!(" device {number} is down,"),
+                Some(edge) => {
+                    for p in edge.partitions().iter().filter(|p| p.acked < p.next) {
+                        what += &format!(" device {number} {p:?},");
+                    }
+                }
+            }
+        }
+        for (number, reader) in self.readers.iter().enumerate() {
+            if !reader.client.is_at_end() {
+                what += &format!(" reader {number} is behind,");
+            }
+        }
+        format!("{what} cloud up: {}", self.cloud.is_up())
+    }
+
+    /// Every offset is read again, and has to be what it was.
+    async fn read_again(&mut self) {
+        self.readers[0].client.rewind(self.now);
+        let until = self.now + HEAL_MS;
+        while self.oracle.failure().is_none() && !self.readers[0].client.is_at_end() {
+            if self.now > until {
+                return self.oracle.fail("STUCK: reading it all again".into());
+            }
+            self.run(self.now + LOOK_MS, |_| false).await;
+        }
+    }
+
+    fn count_disks(&mut self) {
+        let disks = self.cards.iter().map(|card| &card.disk);
+        for disk in disks.chain(&self.spent).chain([&self.cloud.disk]) {
+            let c = disk.counters();
+            for (what, count) in [
+                ("disk: power cuts", c.power_cuts),
+                ("disk: kills", c.kills),
+                ("disk: syncs", c.syncs),
+                ("disk: sectors lost", c.sectors_lost),
+                ("disk: sectors written unasked", c.sectors_kept_unsynced),
+                ("disk: sectors torn to an older state", c.sectors_stale),
+                ("disk: names lost", c.names_lost),
+                ("disk: names kept unasked", c.names_kept_unsynced),
+                ("disk: ENOSPC", c.enospc),
+                ("disk: EIO", c.eio),
+                ("disk: bits flipped", c.rotten_bits),
+            ] {
+                self.journal.add(what, count);
+            }
+        }
+        let faults = self
+            .cloud
+            .store_faults
+            .load(std::sync::atomic::Ordering::Relaxed);
+        self.journal.add("object store: 503", faults);
+        let (acked, read) = (self.oracle.acked_count(), self.oracle.read_records());
+        self.journal.add("attempts acknowledged", acked as u64);
+        self.journal.add("attempts read", read as u64);
+    }
+}
