@@ -116,6 +116,8 @@ impl Writer {
         match command {
             Command::Propose(_) => unreachable!("proposals are gathered"),
             Command::Mark(answer) => {
+                // The sealer looks while room is short, and nothing else may be let in until then.
+                self.durable.refill()?;
                 let _ = answer.send(self.mark());
             }
             Command::Carry(batches, answer) => {

@@ -9,12 +9,14 @@ const FRESH: u64 = 200;
 /// Seeds that found something; what it was stands beside them. A seed is a world only as long as the
 /// simulator draws the same: after a change of the simulator these are seeds like others.
 const REGRESSIONS: &[u64] = &[
-    79,    // the thread of a broker without events took a whole core
-    86,    // the sum of segments' bytes fell below zero: full for ever
+    79,             // the thread of a broker without events took a whole core
+    86,             // the sum of segments' bytes fell below zero: full for ever
     1056,  // a commit without anything to sync stayed due: the store's thread took a whole core
     5588,  // a full log could not make its fork durable, and so never send
     21155, // a log that begins behind its last segment was announced so, and refused
     8141,  // the record to be compared went by retention: the stream waited for it for ever
+    425,   // a full disk took the journal's spares; with room again nothing asked for them
+    94420865854137, // the same, with EIO armed
     6580,  // rot took the frame of a partition's incarnation (known, see the crate's docs)
 ];
 

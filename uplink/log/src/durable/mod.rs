@@ -78,6 +78,13 @@ impl Durable {
         self.journal.room_bytes()
     }
 
+    /// Preallocates again what a full disk did not give. [`Durable::stage`] does it too, but an owner
+    /// that goes by [`Durable::room_bytes`] stages nothing while there seems to be no room.
+    pub fn refill(&mut self) -> Result<(), LogError> {
+        self.journal.check_alive()?;
+        self.journal.spares.fill().map(drop)
+    }
+
     /// Takes the pending group. `None` while one is in flight or when there is nothing to write
     /// or sync.
     pub fn begin_commit(&mut self) -> Result<Option<CommitJob>, LogError> {

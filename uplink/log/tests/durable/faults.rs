@@ -1,6 +1,8 @@
 //! Crashes at every operation of one history; rot anywhere; full disks.
 
-use headwater_log::disk::Crash;
+use std::path::Path;
+
+use headwater_log::disk::{Crash, Disk};
 use headwater_log::durable::{CheckpointUse, Rules};
 use headwater_log::{ErrorKind, SimDisk};
 
@@ -195,4 +197,38 @@ fn a_full_disk_is_refused_before_anything_is_written() {
         }
         assert!(full > 0, "seed {seed}: never full");
     }
+}
+
+/// An owner that lets nothing in while there seems to be no room would wait for ever otherwise.
+#[test]
+fn room_is_seen_again_once_the_disk_has_some() {
+    let disk = SimDisk::new(7);
+    let mut p = Promises::default();
+    let mut owner = Owner::start(&disk, config(1, Rules::default()), &mut p)
+        .unwrap()
+        .unwrap();
+    let before = owner.durable.room_bytes();
+    let free = disk.free_bytes(Path::new("/")).unwrap();
+    disk.set_capacity(u64::MAX - free);
+    let full = loop {
+        match owner.stage(false, &mut p) {
+            Ok(()) => {}
+            Err(e) if e.kind() == ErrorKind::Busy => {
+                let done = owner.durable.commit().expect("never full in a commit");
+                owner.acked(done, &mut p);
+            }
+            Err(e) => break e,
+        }
+    };
+    assert_eq!(full.kind(), ErrorKind::Full);
+    let done = owner.durable.commit().expect("never full in a commit");
+    owner.acked(done, &mut p);
+    owner.durable.refill().expect("a full disk is no failure");
+    let without = owner.durable.room_bytes();
+    assert!(without < before / 2, "{without} of {before}");
+    disk.set_capacity(u64::MAX);
+    assert_eq!(owner.durable.room_bytes(), without);
+    owner.durable.refill().unwrap();
+    let with = owner.durable.room_bytes();
+    assert!(with > before / 2, "{with} of {before}");
 }
