@@ -45,6 +45,12 @@ fn main() -> ExitCode {
 }
 
 fn one(seed: u64, trace: bool) -> ExitCode {
+    if trace {
+        // What the nodes themselves log stands between the world's lines.
+        let filter = tracing_subscriber::EnvFilter::from_default_env();
+        let lines = tracing_subscriber::fmt().without_time().with_ansi(false);
+        lines.with_env_filter(filter).init();
+    }
     let trace = if trace { Trace::Printed } else { Trace::Off };
     let report = run::simulate(seed, trace, Rules::default());
     show(&report.counts);
