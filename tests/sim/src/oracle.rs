@@ -48,6 +48,13 @@ pub struct Attempt {
     pub may_repeat: bool,
 }
 
+impl Attempt {
+    fn loss(&self) -> Loss {
+        let topic = self.log_topic.clone();
+        (self.edge.clone(), topic, self.edge_partition)
+    }
+}
+
 #[derive(Debug, Default)]
 struct Part {
     /// Base offset to end and fingerprint.
@@ -86,7 +93,10 @@ type Line = (usize, CardId, u32, u32);
 type Stood = (u64, Id, i64);
 
 /// What the loss ledger says, summed up.
-pub type Covered = BTreeMap<(String, String, u32), u64>;
+pub type Covered = BTreeMap<Loss, u64>;
+
+/// Where something may be missing: edge, log topic, edge partition.
+pub type Loss = (String, String, u32);
 
 impl Oracle {
     pub fn new(retention: bool) -> Oracle {
@@ -114,9 +124,10 @@ impl Oracle {
             now.acked |= before.acked;
             now.may_repeat |= before.may_repeat;
             now.may_miss = now.may_miss.or(before.may_miss);
-            if before.log_topic != now.log_topic {
-                now.rerouted = Some(before.log_topic);
-            }
+            now.rerouted = match before.log_topic != now.log_topic {
+                true => Some(before.log_topic),
+                false => before.rerouted,
+            };
             if before.card != now.card || before.history != now.history {
                 // It may stand on the other card too, and nobody there knows of this one.
                 now.may_repeat = true;
@@ -407,16 +418,28 @@ impl Oracle {
     }
 
     fn check_losses(&mut self, covered: &Covered) {
-        let mut missing: BTreeMap<(String, String, u32), Vec<Id>> = BTreeMap::new();
+        let mut missing: BTreeMap<Loss, Vec<Id>> = BTreeMap::new();
+        let mut rerouted = Vec::new();
         for (id, attempt) in &self.attempts {
             if attempt.acked && attempt.may_miss.is_none() && !self.found.contains_key(id) {
-                let line = (
-                    attempt.edge.clone(),
-                    attempt.log_topic.clone(),
-                    attempt.edge_partition,
-                );
-                missing.entry(line).or_default().push(*id);
+                match &attempt.rerouted {
+                    Some(before) => rerouted.push((*id, before.clone())),
+                    None => missing.entry(attempt.loss()).or_default().push(*id),
+                }
             }
+        }
+        // One that was sent on two routes may have been lost from either.
+        for (id, before) in rerouted {
+            let attempt = &self.attempts[&id];
+            let spare = |line: &Loss| {
+                let lost = missing.get(line).map_or(0, |ids| ids.len() as u64);
+                lost < covered.get(line).copied().unwrap_or(0)
+            };
+            let first = covered
+                .keys()
+                .find(|line| line.0 == attempt.edge && line.1 == before && spare(line));
+            let line = first.cloned().unwrap_or_else(|| attempt.loss());
+            missing.entry(line).or_default().push(id);
         }
         for (line, ids) in missing {
             let named = covered.get(&line).copied().unwrap_or(0);

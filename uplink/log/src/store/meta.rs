@@ -112,9 +112,7 @@ impl PartitionMeta {
         self.ack(theirs.forks, theirs.acked);
         self.next = self.next.max(theirs.next);
         self.start = self.start.max(theirs.start);
-        for (boot, start) in theirs.boots {
-            self.add_boot(boot, start);
-        }
+        self.merge_boots(theirs.boots);
         for gap in theirs.gaps {
             self.add_gap(gap);
         }
@@ -135,6 +133,11 @@ impl PartitionMeta {
             return;
         }
         self.boots.push((boot, start));
+        self.bound_boots();
+    }
+
+    /// Starts without records go first, then the oldest.
+    fn bound_boots(&mut self) {
         while self.boots.len() > BOOTS_MAX {
             let empty = self
                 .boots
@@ -142,6 +145,24 @@ impl PartitionMeta {
                 .position(|pair| pair[0].1 == pair[1].1);
             self.boots.remove(empty.unwrap_or(0));
         }
+    }
+
+    /// Unites the starts with those that a header knew, in the order in which they were. What is
+    /// known may lack the first ones: the frames that told of them may be lost.
+    fn merge_boots(&mut self, mut theirs: Vec<(u64, Offset)>) {
+        let Some(&(_, last)) = theirs.last() else {
+            return;
+        };
+        let shared = |boot: u64| theirs.iter().any(|(known, _)| *known == boot);
+        let older = match self.boots.iter().position(|(boot, _)| shared(*boot)) {
+            Some(at) => at,
+            None => self.boots.partition_point(|(_, start)| *start < last),
+        };
+        let mut newer = self.boots.split_off(older);
+        newer.retain(|(boot, _)| !shared(*boot));
+        self.boots.append(&mut theirs);
+        self.boots.append(&mut newer);
+        self.bound_boots();
     }
 
     /// Takes over what a later frame or header says of the same partition.
@@ -254,5 +275,34 @@ impl Header {
         let header: Header = postcard::from_bytes(bytes).ok()?;
         let partitions = header.partitions.iter().all(Plausible::is_plausible);
         (header.store.is_plausible() && partitions).then_some(header)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn merged(known: &[(u64, i64)], header: &[(u64, i64)]) -> Vec<u64> {
+        let boots = |list: &[(u64, i64)]| list.iter().map(|&(b, at)| (b, Offset(at))).collect();
+        let mut meta = PartitionMeta::new("t-0".parse().unwrap(), 1, Offset::ZERO);
+        let mut theirs = meta.clone();
+        meta.boots = boots(known);
+        theirs.boots = boots(header);
+        meta.merge(theirs);
+        assert!(meta.boots.windows(2).all(|pair| pair[0].1 <= pair[1].1));
+        meta.boots.iter().map(|(boot, _)| *boot).collect()
+    }
+
+    #[test]
+    fn starts_keep_their_order_whoever_told_of_them_first() {
+        let header = [(1, 0), (2, 11), (3, 11)];
+        assert_eq!(merged(&[], &header), [1, 2, 3]);
+        assert_eq!(merged(&header, &[]), [1, 2, 3]);
+        // The frames of the first starts are lost, the header of a later file knew them.
+        assert_eq!(merged(&[(3, 11)], &header), [1, 2, 3]);
+        assert_eq!(merged(&[(2, 11), (3, 11), (4, 11)], &header), [1, 2, 3, 4]);
+        // The header had no room for the old ones.
+        assert_eq!(merged(&[(1, 0), (2, 11)], &[(2, 11), (3, 11)]), [1, 2, 3]);
+        assert_eq!(merged(&[(1, 0), (2, 5)], &[(3, 11)]), [1, 2, 3]);
     }
 }
