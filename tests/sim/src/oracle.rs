@@ -142,9 +142,14 @@ impl Oracle {
     }
 
     pub fn refused(&mut self, id: Id) {
-        if let Some(attempt) = self.attempts.get_mut(&id) {
-            attempt.refused = true;
+        let Some(attempt) = self.attempts.get_mut(&id) else {
+            return;
+        };
+        // This card refused it; another one may have it from an earlier time.
+        if attempt.may_repeat {
+            return;
         }
+        attempt.refused = true;
         if self.found.contains_key(&id) {
             self.fail(format!("REFUSED AND STORED: {id:?}"));
         }

@@ -162,7 +162,7 @@ pub fn many_of(
 }
 
 /// Seeds that a run of this size must have for every fault to be due.
-pub const SEEDS_FOR_ALL_FAULTS: u64 = 150;
+pub const SEEDS_FOR_ALL_FAULTS: u64 = 1_000;
 
 /// Faults and branches without which a green run says little.
 pub const MUST_FIRE: &[&str] = &[

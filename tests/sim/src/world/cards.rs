@@ -129,6 +129,12 @@ impl World {
         let disk = self.cards[card].disk.copy(seed);
         disk.set_capacity(u64::MAX);
         self.cards[card].copied = true;
+        // Both copies may hold what was under way, and one may lose it again: sent once more to
+        // that one, it stands on both.
+        let senders = self.senders.iter().filter(|s| s.device == device);
+        for sender in senders {
+            self.oracle.may_repeat(sender.client.unsettled());
+        }
         let twin = self.add_card(disk, true);
         self.cards[twin].rotten = self.cards[card].rotten;
         let twin = self.boot_card(twin, device);
