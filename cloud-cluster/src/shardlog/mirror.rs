@@ -124,3 +124,69 @@ fn whole(entries: Entries, changes: &Changes) -> Vec<Change> {
     let all = entries.into_iter().map(|(key, value)| (key, Some(value)));
     all.chain(changes.iter().cloned()).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::sync::Arc;
+
+    use headwater_log::SimDisk;
+    use headwater_log::checkpoint::FileStore;
+    use headwater_log::disk::{Disk, Open};
+
+    use super::*;
+
+    fn open(disk: &SimDisk) -> Mirrored {
+        let store = |dir: &str| -> Box<dyn CheckpointStore> {
+            let disk = Arc::new(disk.clone());
+            Box::new(FileStore::open(disk, Path::new(dir)).unwrap())
+        };
+        Mirrored::new(store("first"), store("copy"))
+    }
+
+    fn row(n: u8) -> Change {
+        (vec![n], Some(vec![n; 10]))
+    }
+
+    /// Two generations of three rows and four.
+    fn written() -> SimDisk {
+        let disk = SimDisk::new(1);
+        let mut store = open(&disk);
+        store
+            .commit(None, 1, 10, &[row(1), row(2), row(3)])
+            .unwrap();
+        store.commit(Some(1), 2, 20, &[row(4)]).unwrap();
+        disk
+    }
+
+    /// Either place may be damaged or empty: both generations are read from the other, and the next
+    /// checkpoint fills it again, whole.
+    #[test]
+    fn one_place_is_enough_and_fills_the_other() {
+        for lost in ["first", "copy"] {
+            for deleted in [true, false] {
+                let disk = written();
+                let mut files = disk.files();
+                files.retain(|file| file.starts_with(lost));
+                assert_eq!(files.len(), 2);
+                for file in &files {
+                    match deleted {
+                        true => disk.remove(file).unwrap(),
+                        false => disk.open(file, Open::Write).unwrap().set_len(9).unwrap(),
+                    }
+                }
+                let mut store = open(&disk);
+                let found = store.generations().unwrap();
+                let found: Vec<u64> = found.iter().map(|mark| mark.generation).collect();
+                assert_eq!(found, [2, 1], "{lost}");
+                assert_eq!(store.load(1).unwrap().map(|rows| rows.len()), Some(3));
+                assert_eq!(store.load(2).unwrap().map(|rows| rows.len()), Some(4));
+                let mark = store.commit(Some(2), 3, 30, &[row(5)]).unwrap();
+                for store in [&mut store.first, &mut store.copy] {
+                    assert!(store.generations().unwrap().contains(&mark), "{lost}");
+                    assert_eq!(store.load(3).unwrap().map(|rows| rows.len()), Some(5));
+                }
+            }
+        }
+    }
+}

@@ -302,3 +302,61 @@ async fn results_cost_little() {
     assert!(told[0].0 < 600, "{told:?}");
     assert!(told[1].0 * 5 < told[1].1, "{told:?}");
 }
+
+/// A history so long that no result in the journal reaches back to its beginning.
+async fn long_history(seed: u64) -> World {
+    let mut world = history(seed).await;
+    for _ in 0..3 {
+        let mut node = world.start().await;
+        world.work(&mut node, 6, &[1, 3, 5]).await;
+        world.cut(node);
+    }
+    world
+}
+
+/// With all four copies gone, the journal's whole state is what is left.
+#[tokio::test(start_paused = true)]
+async fn the_journal_alone_holds_the_whole_state() {
+    let mut world = long_history(9).await;
+    let mut copies = world.files("data/checkpoints");
+    copies.extend(world.files("data/state"));
+    assert_eq!(copies.len(), 4);
+    for path in copies {
+        world.disk.remove(&path).unwrap();
+    }
+    check_whole(&mut world).await;
+}
+
+/// Small groups next to each other, in the newest file, with nothing but more groups behind them: a
+/// bad block. What the groups behind tell again is enough to go on exactly.
+#[tokio::test(start_paused = true)]
+async fn a_bad_block_costs_what_is_in_it() {
+    for (seed, back) in (20..26).zip([4, 7, 10, 13, 16, 20]) {
+        let mut world = long_history(seed).await;
+        let mut node = world.start().await;
+        world.work(&mut node, 12, &[]).await;
+        world.cut(node);
+        let newest = world.groups().last().unwrap().0.clone();
+        let of: Vec<_> = world
+            .groups()
+            .into_iter()
+            .filter(|g| g.0 == newest)
+            .collect();
+        let hit = &of[of.len() - back..of.len() - back + 2];
+        for (path, at, bytes) in hit {
+            world.disk.rot(path, at + bytes / 2, 0x04).unwrap();
+        }
+        let node = world.start().await;
+        let bytes: u64 = hit.iter().map(|(_, _, bytes)| bytes).sum();
+        let gone = world.check(&node).await;
+        assert!(gone as u64 * 70 <= bytes, "{gone} batches in {bytes} bytes");
+        // Exactly: no offsets are jumped over, and no stream is set aside.
+        let ledger = world.ledger(&node);
+        assert!(
+            ledger.iter().all(|(_, from, to)| to - from < 100),
+            "{ledger:?}"
+        );
+        check_state(&mut world, &node).await;
+        world.cut(node);
+    }
+}

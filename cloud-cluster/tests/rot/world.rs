@@ -17,6 +17,7 @@ use headwater_kafka::Settings;
 use headwater_kafka::group::GroupConfig;
 use headwater_log::SimDisk;
 use headwater_log::disk::{Crash, Disk, Open};
+use headwater_log::durable::{FRAME_BYTES_MAX, Rules};
 use headwater_proto::stream::SessionEntry;
 use headwater_proto::{
     BootSpan, BootStart, Digest, EdgeName, Epoch, Incarnation, StreamEntry, StreamKey,
@@ -95,6 +96,8 @@ fn config(hot_only: bool) -> CoreConfig {
             files_max: 16,
             data_shards: 2,
             hot_bytes: 64 << 20,
+            group_bytes: FRAME_BYTES_MAX + 1024,
+            rules: Rules::default(),
         },
         seal: SealConfig {
             hot_bytes: 64 << 20,
@@ -447,6 +450,9 @@ pub fn data(epoch: Epoch, base: i64, count: i64) -> StreamEntry {
 /// Base, end and value of the first batch.
 fn first(read: &[Bytes]) -> Option<(i64, i64, String)> {
     let found = cloud_cluster::cold::batches(read.first()?).next()?;
+    let limits = headwater_batch::Limits::new(1 << 20);
+    let batch = headwater_batch::BatchView::parse(&found.bytes, &limits).unwrap();
+    batch.verify_crc().expect("no damaged batch is served");
     let text = String::from_utf8_lossy(&found.bytes[headwater_batch::HEADER_BYTES..]).into_owned();
     let from = text.find('v')?;
     let value = text[from..].split('.').next()?.to_owned();
