@@ -1,18 +1,20 @@
 //! A blocking Kafka consumer for tests: it reads by topic and offset, checks every CRC and every
-//! offset, and remembers nothing between calls.
+//! offset, and remembers nothing between calls. It can also produce, a record at a time.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use headwater_batch::{Decoder, Limits, batches};
+use headwater_batch::{BatchBuilder, Decoder, Level, Limits, NewRecord, Offset, batches};
 use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
 use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
 use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
+use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use kafka_protocol::messages::{
     ApiKey, BrokerId, FetchRequest, FetchResponse, ListOffsetsRequest, ListOffsetsResponse,
-    MetadataRequest, MetadataResponse, RequestHeader, ResponseHeader, TopicName,
+    MetadataRequest, MetadataResponse, ProduceRequest, ProduceResponse, RequestHeader,
+    ResponseHeader, TopicName,
 };
 use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, StrBytes};
 
@@ -21,6 +23,7 @@ type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 const FETCH_VERSION: i16 = 12;
 const LIST_OFFSETS_VERSION: i16 = 7;
 const METADATA_VERSION: i16 = 9;
+const PRODUCE_VERSION: i16 = 9;
 
 /// A record as a consumer sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,6 +34,28 @@ pub struct Record {
     pub key: Option<Vec<u8>>,
     pub value: Option<Vec<u8>>,
     pub headers: Vec<(String, Vec<u8>)>,
+}
+
+/// The node answered with an error code.
+#[derive(Debug)]
+pub struct Refused {
+    pub what: String,
+    pub code: i16,
+}
+
+impl std::fmt::Display for Refused {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: error {}", self.what, self.code)
+    }
+}
+
+impl std::error::Error for Refused {}
+
+fn check(code: i16, what: impl FnOnce() -> String) -> Result<()> {
+    match code {
+        0 => Ok(()),
+        code => Err(Box::new(Refused { what: what(), code })),
+    }
 }
 
 /// One connection to one node.
@@ -52,11 +77,20 @@ impl Consumer {
 
     /// The number of partitions of `topic`, 0 when it does not exist.
     pub fn partitions(&mut self, topic: &str) -> Result<i32> {
+        self.metadata(topic, false)
+    }
+
+    /// Makes `topic` as a producer does that is the first to name it, unless it is there.
+    pub fn create(&mut self, topic: &str) -> Result<()> {
+        self.metadata(topic, true).map(drop)
+    }
+
+    fn metadata(&mut self, topic: &str, create: bool) -> Result<i32> {
         let request = MetadataRequest::default()
             .with_topics(Some(vec![
                 MetadataRequestTopic::default().with_name(Some(name(topic))),
             ]))
-            .with_allow_auto_topic_creation(false);
+            .with_allow_auto_topic_creation(create);
         let response: MetadataResponse = self.call(ApiKey::Metadata, METADATA_VERSION, &request)?;
         let found = response
             .topics
@@ -88,13 +122,9 @@ impl Consumer {
             .first()
             .and_then(|t| t.partitions.first())
             .ok_or("ListOffsets answered nothing")?;
-        if answer.error_code != 0 {
-            return Err(format!(
-                "ListOffsets {topic}-{partition}: error {}",
-                answer.error_code
-            )
-            .into());
-        }
+        check(answer.error_code, || {
+            format!("ListOffsets {topic}-{partition}")
+        })?;
         Ok(answer.offset)
     }
 
@@ -130,18 +160,41 @@ impl Consumer {
             .first()
             .and_then(|t| t.partitions.first())
             .ok_or("Fetch answered nothing")?;
-        if answer.error_code != 0 {
-            return Err(format!(
-                "Fetch {topic}-{partition} at {from}: error {}",
-                answer.error_code
-            )
-            .into());
-        }
+        check(answer.error_code, || {
+            format!("Fetch {topic}-{partition} at {from}")
+        })?;
         records(
             partition,
             from,
             answer.records.as_deref().unwrap_or_default(),
         )
+    }
+
+    /// Appends one record with acks=all and returns its offset; [`Refused`] when the node does not
+    /// take it.
+    pub fn produce(&mut self, topic: &str, partition: i32, value: &str) -> Result<i64> {
+        let mut builder = BatchBuilder::new(Offset::ZERO, Level::Zstd(3));
+        builder.push(&NewRecord::new(1_763_800_000_000, "key", value.to_owned()))?;
+        let data = PartitionProduceData::default()
+            .with_index(partition)
+            .with_records(Some(builder.finish().into()));
+        let request = ProduceRequest::default()
+            .with_transactional_id(None)
+            .with_acks(-1)
+            .with_timeout_ms(10_000)
+            .with_topic_data(vec![
+                TopicProduceData::default()
+                    .with_name(name(topic))
+                    .with_partition_data(vec![data]),
+            ]);
+        let response: ProduceResponse = self.call(ApiKey::Produce, PRODUCE_VERSION, &request)?;
+        let answer = response
+            .responses
+            .first()
+            .and_then(|t| t.partition_responses.first())
+            .ok_or("Produce answered nothing")?;
+        check(answer.error_code, || format!("Produce {topic}-{partition}"))?;
+        Ok(answer.base_offset)
     }
 
     /// Everything that `topic` holds now, partition by partition, in order. Offsets are checked to

@@ -1,13 +1,18 @@
 //! Instruments for tests that run the real binaries: processes that can be killed, an MQTT client
-//! that knows of every packet id what became of it, a Kafka consumer that checks each CRC, and a
-//! link that can be cut. All blocking, all bounded in time.
+//! that knows of every packet id what became of it, a Kafka consumer that checks each CRC, a link
+//! that can be cut, and an oracle. All blocking, all bounded in time.
 
+pub mod http;
+pub mod judge;
 pub mod kafka;
 pub mod link;
 pub mod mqtt;
 pub mod nodes;
+pub mod payload;
+pub mod pipeline;
 pub mod process;
 pub mod publisher;
+pub mod tail;
 
 use std::time::{Duration, Instant};
 

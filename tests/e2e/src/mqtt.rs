@@ -1,9 +1,17 @@
-//! A blocking MQTT 3.1.1 client that gives the test every packet: which ids were sent, which
-//! acknowledged, which not. Packet formats: MQTT 3.1.1, sections 2 and 3.
+//! A blocking MQTT client (3.1.1 and 5.0) that gives the test every packet: which ids were sent,
+//! which acknowledged, which refused, which not. Packet formats: MQTT 3.1.1 and MQTT 5.0, sections 2
+//! and 3.
 
 use std::io::{self, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
+
+/// Which protocol a client speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Version {
+    V3,
+    V5,
+}
 
 /// What the broker sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,6 +31,11 @@ pub enum Packet {
     PubRec(u16),
     PubRel(u16),
     PubComp(u16),
+    /// MQTT 5: a PUBACK or PUBREC with this reason, 0x80 or above. The broker did not take it.
+    Refused {
+        id: u16,
+        reason: u8,
+    },
     SubAck {
         id: u16,
         codes: Vec<u8>,
@@ -35,11 +48,22 @@ pub struct Client {
     read: BufReader<TcpStream>,
     write: TcpStream,
     out: Vec<u8>,
+    version: Version,
 }
 
 impl Client {
-    /// Connects and waits for the CONNACK, which must accept.
+    /// Connects with MQTT 3.1.1 and waits for the CONNACK, which must accept.
     pub fn connect(broker: SocketAddr, id: &str, clean: bool) -> io::Result<Client> {
+        Client::connect_as(Version::V3, broker, id, clean)
+    }
+
+    /// As [`Client::connect`]. An MQTT 5 session that is not clean never expires.
+    pub fn connect_as(
+        version: Version,
+        broker: SocketAddr,
+        id: &str,
+        clean: bool,
+    ) -> io::Result<Client> {
         let stream = TcpStream::connect_timeout(&broker, Duration::from_secs(5))?;
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(Duration::from_secs(30)))?;
@@ -47,19 +71,17 @@ impl Client {
             read: BufReader::with_capacity(1 << 16, stream.try_clone()?),
             write: stream,
             out: Vec::new(),
+            version,
         };
-        let mut body = vec![
-            0,
-            4,
-            b'M',
-            b'Q',
-            b'T',
-            b'T',
-            4,
-            if clean { 2 } else { 0 },
-            0,
-            60,
-        ];
+        let mut body = b"\0\x04MQTT".to_vec();
+        let level = if version == Version::V5 { 5 } else { 4 };
+        body.extend([level, if clean { 2 } else { 0 }, 0, 60]);
+        if version == Version::V5 {
+            // Session Expiry Interval (3.1.2.11.2).
+            let expiry = if clean { 0 } else { u32::MAX };
+            body.extend([5, 0x11]);
+            body.extend(expiry.to_be_bytes());
+        }
         string(&mut body, id);
         packet(&mut client.out, 0x10, &body);
         client.flush()?;
@@ -82,6 +104,7 @@ impl Client {
             write: self.write.try_clone()?,
             read: self.read,
             out: Vec::new(),
+            version: self.version,
         };
         let idle = BufReader::with_capacity(1, self.write.try_clone()?);
         Ok((
@@ -90,6 +113,7 @@ impl Client {
                 read: idle,
                 write: self.write,
                 out: self.out,
+                version: self.version,
             },
         ))
     }
@@ -101,12 +125,14 @@ impl Client {
         if qos > 0 {
             body.extend(id.to_be_bytes());
         }
+        self.no_properties(&mut body);
         body.extend(payload);
         packet(&mut self.out, 0x30 | u8::from(dup) << 3 | qos << 1, &body);
     }
 
     pub fn subscribe(&mut self, id: u16, filter: &str, qos: u8) {
         let mut body = id.to_be_bytes().to_vec();
+        self.no_properties(&mut body);
         string(&mut body, filter);
         body.push(qos);
         packet(&mut self.out, 0x82, &body);
@@ -131,6 +157,12 @@ impl Client {
     pub fn disconnect(mut self) -> io::Result<()> {
         packet(&mut self.out, 0xe0, &[]);
         self.flush()
+    }
+
+    fn no_properties(&self, body: &mut Vec<u8>) {
+        if self.version == Version::V5 {
+            body.push(0);
+        }
     }
 
     /// Bytes waiting for `flush`.
@@ -164,12 +196,22 @@ impl Client {
         }
         let mut body = vec![0; length];
         self.read.read_exact(&mut body)?;
-        parse(first[0], &body)
-            .ok_or_else(|| io::Error::other(format!("malformed packet {:#x}", first[0])))
+        parse(self.version, first[0], &body).ok_or_else(|| malformed(first[0]))
     }
 }
 
-fn parse(first: u8, body: &[u8]) -> Option<Packet> {
+/// Of a kind of its own: a broken connection is no fault of the broker, this is.
+fn malformed(first: u8) -> io::Error {
+    let what = format!("malformed packet {first:#x}");
+    io::Error::new(io::ErrorKind::InvalidData, what)
+}
+
+fn parse(version: Version, first: u8, body: &[u8]) -> Option<Packet> {
+    let is_v5 = version == Version::V5;
+    let reason = body
+        .get(2)
+        .copied()
+        .filter(|reason| is_v5 && *reason >= 0x80);
     let id = || Some(u16::from_be_bytes([*body.first()?, *body.get(1)?]));
     Some(match first >> 4 {
         2 => Packet::ConnAck {
@@ -178,16 +220,17 @@ fn parse(first: u8, body: &[u8]) -> Option<Packet> {
         },
         3 => {
             let qos = first >> 1 & 3;
-            let topic_bytes = usize::from(id()?);
-            let topic = String::from_utf8(body.get(2..2 + topic_bytes)?.to_vec()).ok()?;
-            let rest = &body[2 + topic_bytes..];
-            let (id, payload) = if qos > 0 {
-                (
-                    Some(u16::from_be_bytes([*rest.first()?, *rest.get(1)?])),
-                    rest.get(2..)?,
-                )
+            let (topic, mut rest) = body.get(2..)?.split_at_checked(usize::from(id()?))?;
+            let topic = String::from_utf8(topic.to_vec()).ok()?;
+            let mut id = None;
+            if qos > 0 {
+                id = Some(u16::from_be_bytes([*rest.first()?, *rest.get(1)?]));
+                rest = &rest[2..];
+            }
+            let payload = if is_v5 {
+                behind_properties(rest)?
             } else {
-                (None, rest)
+                rest
             };
             Packet::Publish {
                 topic,
@@ -197,16 +240,41 @@ fn parse(first: u8, body: &[u8]) -> Option<Packet> {
                 dup: first & 8 != 0,
             }
         }
+        4 | 5 if reason.is_some() => Packet::Refused {
+            id: id()?,
+            reason: reason?,
+        },
         4 => Packet::PubAck(id()?),
         5 => Packet::PubRec(id()?),
         6 => Packet::PubRel(id()?),
         7 => Packet::PubComp(id()?),
         9 => Packet::SubAck {
             id: id()?,
-            codes: body.get(2..)?.to_vec(),
+            codes: {
+                let codes = body.get(2..)?;
+                let codes = if is_v5 {
+                    behind_properties(codes)?
+                } else {
+                    codes
+                };
+                codes.to_vec()
+            },
         },
         other => Packet::Other(other),
     })
+}
+
+/// What follows a property block (MQTT 5, 2.2.2).
+fn behind_properties(bytes: &[u8]) -> Option<&[u8]> {
+    let (mut length, mut at) = (0usize, 0);
+    loop {
+        let byte = *bytes.get(at)?;
+        length |= usize::from(byte & 0x7f) << (7 * at);
+        at += 1;
+        if byte & 0x80 == 0 || at == 4 {
+            return bytes.get(at + length..);
+        }
+    }
 }
 
 fn string(out: &mut Vec<u8>, text: &str) {

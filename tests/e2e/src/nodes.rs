@@ -110,6 +110,13 @@ impl Edge {
     }
 
     pub fn start_binary(&self, program: &Path) -> Process {
+        let process = self.spawn(program);
+        wait_listening("the edge", self.mqtt);
+        process
+    }
+
+    /// Starts the node and waits for nothing.
+    pub fn spawn(&self, program: &Path) -> Process {
         let mut args = strings(&["run", "--data-dir"]);
         args.push(self.dir.join("data").display().to_string());
         for (flag, address) in [("--mqtt", self.mqtt), ("--status", self.status)] {
@@ -119,9 +126,7 @@ impl Edge {
         if let Some(bundle) = &self.bundle {
             args.extend(["--bundle".to_owned(), bundle.display().to_string()]);
         }
-        let process = Process::spawn("edge-node", program, &args, &self.dir.join("log"));
-        wait_listening("the edge", self.mqtt);
-        process
+        Process::spawn("edge-node", program, &args, &self.dir.join("log"))
     }
 }
 

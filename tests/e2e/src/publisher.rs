@@ -3,26 +3,34 @@
 //! Every publish attempt carries an id of its own in its payload. At QoS 1 a message whose PUBACK
 //! never came is sent again with DUP and a new attempt id, so that the oracle can tell what
 //! Headwater doubled (nothing may) from what MQTT's QoS 1 doubles by design. At QoS 2 the resend
-//! is the same message with the same packet id, and stands once.
+//! is the same message with the same packet id, and stands once. A message that the broker refuses
+//! (MQTT 5) is sent anew after a pause, as another attempt; the refused one must not be there.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::mqtt::{Client, Packet};
+use crate::mqtt::{Client, Packet, Version};
+use crate::payload;
+
+/// What a publisher waits before it sends again what was refused: it is a client's pace.
+const REFUSED_PAUSE: Duration = Duration::from_millis(20);
 
 /// A publisher's task.
 #[derive(Clone)]
 pub struct Task {
     pub broker: SocketAddr,
+    pub version: Version,
     pub id: String,
     pub topic: String,
     pub qos: u8,
     pub messages: u32,
     pub in_flight: usize,
+    /// Length of a payload, or as long as its id.
+    pub payload_bytes: usize,
     /// Gives up after this.
     pub limit: Duration,
 }
@@ -30,14 +38,19 @@ pub struct Task {
 /// What became of a task's messages.
 #[derive(Default, Debug)]
 pub struct Report {
-    /// Payloads whose acknowledgement came (PUBACK, or PUBREC at QoS 2), in the order of sending.
+    /// Attempts whose acknowledgement came (PUBACK, or PUBREC at QoS 2), in the order of sending.
     pub acked: Vec<String>,
-    /// Payloads that were sent and never acknowledged: they may be there, once, or not.
+    /// Attempts that were sent and never acknowledged: they may be there, once, or not.
     pub unknown: BTreeSet<String>,
     /// Resends with DUP.
     pub resends: u64,
     pub reconnects: u64,
+    /// Attempts that the broker refused with [`QUOTA_EXCEEDED`].
+    pub refused: u64,
 }
+
+/// MQTT 5's reason for a publish that there is no room for.
+pub const QUOTA_EXCEEDED: u8 = 0x97;
 
 /// What is known of one packet id in flight.
 struct InFlight {
@@ -50,17 +63,28 @@ struct InFlight {
 struct Publisher {
     task: Task,
     next: u32,
+    /// Refused messages, with the attempt that is next.
+    again: VecDeque<(u32, u32)>,
     flying: BTreeMap<u16, InFlight>,
     report: Report,
     last_id: u16,
 }
 
-/// Publishes all messages and returns when the last is acknowledged. `progress` counts them.
-pub fn run(task: Task, progress: Arc<AtomicU64>) -> Result<Report, String> {
+/// What publishers have seen so far, all together.
+#[derive(Debug, Default)]
+pub struct Progress {
+    pub acked: AtomicU64,
+    pub resent: AtomicU64,
+    pub refused: AtomicU64,
+}
+
+/// Publishes all messages and returns when the last is acknowledged.
+pub fn run(task: Task, progress: Arc<Progress>) -> Result<Report, String> {
     let until = Instant::now() + task.limit;
     let mut publisher = Publisher {
         task,
         next: 0,
+        again: VecDeque::new(),
         flying: BTreeMap::new(),
         report: Report::default(),
         last_id: 0,
@@ -75,7 +99,13 @@ pub fn run(task: Task, progress: Arc<AtomicU64>) -> Result<Report, String> {
                 publisher.task.messages
             ));
         }
-        let Ok(client) = Client::connect(publisher.task.broker, &publisher.task.id, false) else {
+        let Task {
+            version,
+            broker,
+            ref id,
+            ..
+        } = publisher.task;
+        let Ok(client) = Client::connect_as(version, broker, id, false) else {
             // The broker is down; it comes back when the test starts it.
             std::thread::sleep(Duration::from_millis(20));
             continue;
@@ -83,44 +113,44 @@ pub fn run(task: Task, progress: Arc<AtomicU64>) -> Result<Report, String> {
         publisher.report.reconnects += u64::from(connected_before);
         connected_before = true;
         // An error here is a connection that broke: what is in flight is sent again.
-        let _ = publisher.session(client, &progress, until);
+        if let Err(error) = publisher.session(client, &progress, until) {
+            if error.kind() == io::ErrorKind::InvalidData {
+                return Err(format!("{}: {error}", publisher.task.id));
+            }
+        }
     }
     Ok(publisher.report)
 }
 
 impl Publisher {
     fn done(&self) -> bool {
-        self.next == self.task.messages && self.flying.is_empty()
+        self.next == self.task.messages && self.flying.is_empty() && self.again.is_empty()
     }
 
     fn session(
         &mut self,
         mut client: Client,
-        progress: &AtomicU64,
+        progress: &Progress,
         until: Instant,
     ) -> io::Result<()> {
         client.read_timeout(Duration::from_secs(15))?;
-        self.resend(&mut client);
+        self.resend(&mut client, progress);
         while !self.done() && Instant::now() < until {
-            while self.flying.len() < self.task.in_flight && self.next < self.task.messages {
+            while self.flying.len() < self.task.in_flight {
+                let Some((message, attempt)) = self.next_message() else {
+                    break;
+                };
                 let id = self.free_id();
+                let released = false;
                 self.flying.insert(
                     id,
                     InFlight {
-                        message: self.next,
-                        attempt: 0,
-                        released: false,
+                        message,
+                        attempt,
+                        released,
                     },
                 );
-                let payload = self.payload(id);
-                client.publish(
-                    &self.task.topic,
-                    payload.as_bytes(),
-                    self.task.qos,
-                    id,
-                    false,
-                );
-                self.next += 1;
+                self.send(&mut client, id, false);
             }
             client.flush()?;
             loop {
@@ -134,7 +164,7 @@ impl Publisher {
     }
 
     /// MQTT 3.1.1 section 4.4: unacknowledged PUBLISH and PUBREL packets are sent again, in order.
-    fn resend(&mut self, client: &mut Client) {
+    fn resend(&mut self, client: &mut Client, progress: &Progress) {
         let mut order: Vec<u16> = self.flying.keys().copied().collect();
         order.sort_by_key(|id| self.flying[id].message);
         for id in order {
@@ -142,7 +172,7 @@ impl Publisher {
                 client.pubrel(id);
                 continue;
             }
-            let before = self.payload(id);
+            let before = self.attempt(id);
             if self.task.qos == 1 {
                 self.report.unknown.insert(before);
                 self.flying
@@ -151,39 +181,67 @@ impl Publisher {
                     .attempt += 1;
             }
             self.report.resends += 1;
-            let payload = self.payload(id);
-            client.publish(
-                &self.task.topic,
-                payload.as_bytes(),
-                self.task.qos,
-                id,
-                true,
-            );
+            progress.resent.fetch_add(1, Ordering::Relaxed);
+            self.send(client, id, true);
         }
     }
 
-    fn receive(&mut self, client: &mut Client, progress: &AtomicU64) -> io::Result<()> {
+    fn send(&self, client: &mut Client, id: u16, dup: bool) {
+        let task = &self.task;
+        let payload = payload::of(&self.attempt(id), task.payload_bytes);
+        client.publish(&task.topic, payload.as_bytes(), task.qos, id, dup);
+    }
+
+    fn next_message(&mut self) -> Option<(u32, u32)> {
+        if let Some(again) = self.again.pop_front() {
+            return Some(again);
+        }
+        let is_left = self.next < self.task.messages;
+        self.next += u32::from(is_left);
+        is_left.then(|| (self.next - 1, 0))
+    }
+
+    fn receive(&mut self, client: &mut Client, progress: &Progress) -> io::Result<()> {
         match client.receive()? {
             Packet::PubAck(id) if self.task.qos == 1 => {
-                let payload = self.payload(id);
+                let attempt = self.attempt(id);
                 if self.flying.remove(&id).is_some() {
-                    self.report.acked.push(payload);
-                    progress.fetch_add(1, Ordering::Relaxed);
+                    self.report.acked.push(attempt);
+                    progress.acked.fetch_add(1, Ordering::Relaxed);
                 }
             }
             Packet::PubRec(id) if self.task.qos == 2 => {
-                let payload = self.payload(id);
+                let attempt = self.attempt(id);
                 if let Some(flight) = self.flying.get_mut(&id) {
                     if !flight.released {
                         flight.released = true;
-                        self.report.acked.push(payload);
-                        progress.fetch_add(1, Ordering::Relaxed);
+                        self.report.acked.push(attempt);
+                        progress.acked.fetch_add(1, Ordering::Relaxed);
                     }
                 }
                 client.pubrel(id);
             }
             Packet::PubComp(id) => {
                 self.flying.remove(&id);
+            }
+            Packet::Refused {
+                id,
+                reason: QUOTA_EXCEEDED,
+            } => {
+                if let Some(flight) = self.flying.remove(&id) {
+                    self.again.push_back((flight.message, flight.attempt + 1));
+                    self.report.refused += 1;
+                    progress.refused.fetch_add(1, Ordering::Relaxed);
+                }
+                if !client.has_buffered_input() {
+                    std::thread::sleep(REFUSED_PAUSE);
+                }
+            }
+            Packet::Refused { id, reason } => {
+                return Err(io::Error::new(
+                    io::ErrorKind::InvalidData,
+                    format!("{} was refused with {reason:#x}", self.attempt(id)),
+                ));
             }
             _ => {}
         }
@@ -193,9 +251,9 @@ impl Publisher {
         Ok(())
     }
 
-    fn payload(&self, id: u16) -> String {
+    fn attempt(&self, id: u16) -> String {
         match self.flying.get(&id) {
-            Some(flight) => format!("{}#{}.{}", self.task.id, flight.message, flight.attempt),
+            Some(flight) => payload::attempt(&self.task.id, flight.message, flight.attempt),
             None => String::new(),
         }
     }
@@ -212,77 +270,4 @@ impl Publisher {
             }
         }
     }
-}
-
-/// What the oracle counts.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Verdict {
-    pub acked: usize,
-    /// Attempts that were never acknowledged and are there all the same: QoS 1's own doubles.
-    pub unacked_present: usize,
-    pub resends: u64,
-}
-
-/// Holds what consumers read against what publishers know. `read` are (key, value) in offset order
-/// of each partition. The error names the first message that is lost, doubled or out of order.
-pub fn judge(reports: &[Report], read: &[(String, String)]) -> Result<Verdict, String> {
-    let mut times: BTreeMap<&str, usize> = BTreeMap::new();
-    for (_, value) in read {
-        *times.entry(value).or_default() += 1;
-    }
-    if let Some((value, count)) = times.iter().find(|(_, count)| **count > 1) {
-        return Err(format!("{value} stands {count} times"));
-    }
-    let mut verdict = Verdict {
-        acked: 0,
-        unacked_present: 0,
-        resends: 0,
-    };
-    for report in reports {
-        verdict.resends += report.resends;
-        verdict.unacked_present += report
-            .unknown
-            .iter()
-            .filter(|value| times.contains_key(value.as_str()))
-            .count();
-        for value in &report.acked {
-            if times.remove(value.as_str()).is_none() {
-                return Err(format!("{value} was acknowledged and is not there"));
-            }
-            verdict.acked += 1;
-        }
-        for value in &report.unknown {
-            times.remove(value.as_str());
-        }
-    }
-    match times.keys().next() {
-        Some(value) => Err(format!("{value} was never sent")),
-        None => in_order(read).map(|()| verdict),
-    }
-}
-
-/// First attempts of one publisher arrive in the order of sending.
-fn in_order(read: &[(String, String)]) -> Result<(), String> {
-    let mut last: BTreeMap<&str, u32> = BTreeMap::new();
-    for (_, value) in read {
-        let parsed = value.split_once('#').and_then(|(id, rest)| {
-            let (message, attempt) = rest.split_once('.')?;
-            Some((
-                id,
-                message.parse::<u32>().ok()?,
-                attempt.parse::<u32>().ok()?,
-            ))
-        });
-        let (id, message, attempt) =
-            parsed.ok_or_else(|| format!("{value} is no payload of ours"))?;
-        if attempt > 0 {
-            continue;
-        }
-        if let Some(before) = last.insert(id, message) {
-            if before >= message {
-                return Err(format!("{id}: message {message} after {before}"));
-            }
-        }
-    }
-    Ok(())
 }

@@ -1,7 +1,7 @@
 //! Clients that do as they should, and how long they wait meanwhile.
 
-use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -68,20 +68,9 @@ pub fn ask_kafka(node: SocketAddr) -> Result<Duration, Box<dyn std::error::Error
     Ok(started.elapsed())
 }
 
-/// `GET path`, whole, on a new connection.
+/// `GET path` on a new connection.
 pub fn get(address: SocketAddr, path: &str) -> io::Result<(Duration, String)> {
     let started = Instant::now();
-    let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(5))?;
-    stream.set_read_timeout(Some(Duration::from_secs(10)))?;
-    write!(
-        stream,
-        "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n"
-    )?;
-    let mut text = String::new();
-    stream.read_to_string(&mut text)?;
-    if text.starts_with("HTTP/1.1 200") {
-        Ok((started.elapsed(), text))
-    } else {
-        Err(io::Error::other(text))
-    }
+    let text = e2e::http::page(address, path)?;
+    Ok((started.elapsed(), text))
 }
