@@ -9,6 +9,8 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 use edge_node::config::{Config, ConfigError};
 use edge_node::lock::DirLock;
+use headwater_batch::TopicPartition;
+use headwater_log::store::trust;
 use headwater_log::{LogError, RealDisk, inspect};
 use tracing_subscriber::EnvFilter;
 
@@ -78,6 +80,13 @@ enum LogCommand {
     },
     /// Check every checksum and every offset; exit code 1 if something is wrong.
     Verify { dir: PathBuf },
+    /// Let a partition be sent whose lineage is lost (an alarm says so): what the cloud has of it
+    /// may arrive there twice.
+    Trust {
+        dir: PathBuf,
+        /// As `ls` names it: TOPIC-NUMBER.
+        partition: TopicPartition,
+    },
 }
 
 pub fn main() -> ExitCode {
@@ -185,8 +194,10 @@ fn check_config(path: &Path) -> Result<ExitCode, String> {
 }
 
 fn look(command: &LogCommand) -> Result<ExitCode, String> {
-    let (LogCommand::Ls { dir } | LogCommand::Dump { dir, .. } | LogCommand::Verify { dir }) =
-        command;
+    let (LogCommand::Ls { dir }
+    | LogCommand::Dump { dir, .. }
+    | LogCommand::Verify { dir }
+    | LogCommand::Trust { dir, .. }) = command;
     if !dir.is_dir() {
         return Err(format!("{}: no such directory", dir.display()));
     }
@@ -209,6 +220,12 @@ fn look(command: &LogCommand) -> Result<ExitCode, String> {
             if !verified.damages.is_empty() {
                 return Ok(ExitCode::FAILURE);
             }
+        }
+        LogCommand::Trust { partition, .. } => {
+            if !trust(&disk, dir, partition).map_err(failed)? {
+                return Err(format!("{}: {partition} is not in doubt", dir.display()));
+            }
+            println!("{partition}: will be sent");
         }
     }
     Ok(ExitCode::SUCCESS)

@@ -14,7 +14,9 @@ use headwater_batch::{BatchView, Limits, Offset, TopicName, TopicPartition};
 use headwater_log::disk::{Disk, Open, create_dirs};
 use headwater_log::store::{Chunk, Gap, GapReason as LogGapReason, ReadError};
 use headwater_proto::edge::LogGap;
-use headwater_proto::{AlarmKind, GapReason, Incarnation, RejectCode, StreamInfo, boot_spans};
+use headwater_proto::{
+    AlarmKind, GapReason, Incarnation, QuarantineReason, RejectCode, StreamInfo, boot_spans,
+};
 use headwater_quic::client::{Done, Fork, LogRange, ReadAnswer, Source, Work};
 use tokio::sync::watch;
 
@@ -149,6 +151,17 @@ impl Mirror {
             .clone()
     }
 
+    /// Under a name of its own choosing a log that lost its lineage would be stored twice.
+    fn set_aside(&self, tp: &TopicPartition) {
+        let kind = AlarmKind::Quarantine(QuarantineReason::NoCommonBoot);
+        let (partition, alarm) = (tp.to_string(), format!("{kind:?}"));
+        let told = |known: &Alarm| known.partition == partition && known.alarm == alarm;
+        if !self.alarms().iter().any(told) {
+            tracing::error!(%tp, "its lineage is lost: not sent until `edge-node log trust`");
+            self.alarm(tp, kind);
+        }
+    }
+
     fn begin_read(&self, tp: &TopicPartition, from: Offset, max: usize) -> Begun<ReadAnswer> {
         let Some(mut reader) = self
             .view
@@ -276,13 +289,22 @@ impl Source for Mirror {
     }
 
     fn logs(&self) -> Vec<LogRange> {
-        let partitions = self.view.partitions();
-        let range = |(tp, view): (&TopicPartition, &crate::store::PartitionView)| LogRange {
-            tp: tp.clone(),
-            start: view.start,
-            end: view.sealed_end,
-        };
-        partitions.iter().map(range).collect()
+        let mut logs = Vec::new();
+        let mut doubted = Vec::new();
+        for (tp, view) in self.view.partitions().iter() {
+            match view.in_doubt {
+                true => doubted.push(tp.clone()),
+                false => logs.push(LogRange {
+                    tp: tp.clone(),
+                    start: view.start,
+                    end: view.sealed_end,
+                }),
+            }
+        }
+        for tp in doubted {
+            self.set_aside(&tp);
+        }
+        logs
     }
 
     fn stream(&self, tp: &TopicPartition) -> Option<StreamInfo> {

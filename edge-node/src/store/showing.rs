@@ -32,6 +32,7 @@ impl Running {
                         continue;
                     };
                     moved = true;
+                    let in_doubt = log.in_doubt(&tp);
                     let parent = self.worker.parents.get(&tp);
                     let parent = parent
                         .filter(|(incarnation, _)| incarnation.0 == lineage.incarnation)
@@ -42,6 +43,7 @@ impl Running {
                         next,
                         acked,
                         lineage,
+                        in_doubt,
                         parent,
                         reader,
                     };

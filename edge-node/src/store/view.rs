@@ -23,6 +23,8 @@ pub struct PartitionView {
     pub acked: Offset,
     /// Incarnation and boots.
     pub lineage: Lineage,
+    /// The lineage is lost: nothing of the partition may be offered to the cloud.
+    pub in_doubt: bool,
     /// Where this incarnation came from.
     pub parent: Option<Parent>,
     /// Reads it, on any thread.

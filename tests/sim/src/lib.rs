@@ -28,11 +28,6 @@
 //! - Rot in the group that was synced last: it cannot be told from a torn tail (J1).
 //! - QoS 2 in flight while a session went back in time (image, swapped card, lost checkpoints, rot):
 //!   a broker with an old session may take a new message for one that it knows.
-//! - Rot in the frame that tells of a partition's incarnation: a new one begins, and what the cloud
-//!   has is sent again, or the stream stops with the alarm that the cloud went back. **A defect**,
-//!   known since the simulator met it (seeds 1157 and 6580 of its first days), and not mended. Some
-//!   ways to meet it are not forgiven: a crash in that very recovery (147511054611742), a log that is
-//!   full as its stream stops (71409415086147). One or two of 10,000 fresh seeds do.
 //! - Order of a 3.1.1 publisher while the log is full: what was held back is offered again a second
 //!   later, and something smaller may have found room meanwhile.
 //!

@@ -1,7 +1,9 @@
 //! FORMAT.md says what the code does: a constant that changes must change there too.
 
 use headwater_log::segment::{INDEX_ENTRY_BYTES, INDEX_INTERVAL_BYTES, TIME_ENTRY_BYTES};
-use headwater_log::store::{ENTRY_RECORDS_MAX, PARTITIONS_MAX};
+use headwater_log::store::{
+    ENTRY_RECORDS_MAX, LINEAGE_BYTES_MAX, LINEAGE_FILES, LINEAGE_MAGIC, PARTITIONS_MAX,
+};
 
 const FORMAT: &str = include_str!("../FORMAT.md");
 
@@ -22,4 +24,10 @@ fn constants_are_written_down() {
     ));
     says(format!("An ENTRY has at most {ENTRY_RECORDS_MAX} records"));
     says(format!("(at most {PARTITIONS_MAX} partitions)"));
+    says(format!("magic `{}`", LINEAGE_MAGIC.escape_ascii()));
+    says(format!(
+        "`{}` and `{}` hold",
+        LINEAGE_FILES[0], LINEAGE_FILES[1]
+    ));
+    says(format!("{LINEAGE_BYTES_MAX} bytes of a file are read"));
 }

@@ -22,8 +22,6 @@ pub(super) struct Card {
     pub copied: bool,
     /// Its medium flipped bits.
     pub rotten: bool,
-    /// And took a partition's incarnation with them.
-    pub lineage_lost: bool,
 }
 
 /// A copy of a card that lies on the operator's desk.
@@ -49,7 +47,6 @@ impl World {
             faulty: false,
             copied,
             rotten: false,
-            lineage_lost: false,
         });
         self.cards.len() - 1
     }

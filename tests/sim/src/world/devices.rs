@@ -202,7 +202,8 @@ impl World {
             Output::Alarm { tp, kind } => self.edge_alarm(device, tp, &kind),
             Output::Note { what, detail } => {
                 if what == "recovery" && detail.contains("its lineage is lost") {
-                    self.lineage_lost(device);
+                    let what = format!("device {device}: {detail}");
+                    self.oracle.fail(what);
                 }
                 if what == "refused full" {
                     self.unorder(device);
@@ -216,27 +217,6 @@ impl World {
             }
             Output::Failed(why) => self.edge_failed(device, &why),
         }
-    }
-
-    /// Rot took the frame that told of a partition's incarnation. A new one begins, of which the
-    /// cloud knows nothing: what it has is sent again, or the stream stops for an operator.
-    fn lineage_lost(&mut self, device: DeviceId) {
-        let number = self.devices[device].card;
-        let card = &mut self.cards[number];
-        if !card.rotten {
-            let what = format!("device {device}: a sound card lost its lineage");
-            return self.oracle.fail(what);
-        }
-        card.lineage_lost = true;
-        self.note("rot took a lineage", || format!("device {device}"));
-        let on_card: Vec<_> = self
-            .oracle
-            .attempts
-            .iter()
-            .filter(|(_, attempt)| attempt.card == number)
-            .map(|(id, _)| *id)
-            .collect();
-        self.oracle.may_repeat(on_card);
     }
 
     /// The broker holds what a 3.1.1 client sent and found no room for, and offers it again: what
@@ -267,9 +247,6 @@ impl World {
         });
         let card = self.card_of(device);
         match kind {
-            AlarmKind::CloudWentBack { .. } if card.lineage_lost => {
-                self.devices[device].halted.insert(tp);
-            }
             AlarmKind::CloudWentBack { .. } => self.oracle.fail(format!(
                 "device {device} {tp}: the cloud went back: {kind:?}"
             )),

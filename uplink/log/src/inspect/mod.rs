@@ -14,6 +14,7 @@ use headwater_batch::{Decoder, Limits, Offset};
 use crate::disk::{Disk, DiskFile, Open};
 use crate::error::LogError;
 use crate::partition::list_segments;
+use crate::store::damaged_lineages;
 
 /// Something on the medium that is not as it was written.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -126,6 +127,7 @@ pub fn verify(disk: &dyn Disk, dir: &Path, out: &mut dyn Write) -> Result<Verifi
         segments::verify(disk, &partition, &mut verified)?;
     }
     journal::verify(disk, &dir.join("journal"), &mut verified)?;
+    verify_lineages(disk, dir, &mut verified)?;
     for damage in &verified.damages {
         say(out, format_args!("damaged: {damage}"))?;
     }
@@ -146,6 +148,13 @@ pub fn verify(disk: &dyn Disk, dir: &Path, out: &mut dyn Write) -> Result<Verifi
         ),
     )?;
     Ok(verified)
+}
+
+fn verify_lineages(disk: &dyn Disk, dir: &Path, verified: &mut Verified) -> Result<(), LogError> {
+    let damaged = damaged_lineages(disk, dir)?.into_iter();
+    let damage = |(path, what)| Damage { path, at: 0, what };
+    verified.damages.extend(damaged.map(damage));
+    Ok(())
 }
 
 fn dump_records(

@@ -149,7 +149,7 @@ impl PartitionMeta {
 
     /// Unites the starts with those that a header knew, in the order in which they were. What is
     /// known may lack the first ones: the frames that told of them may be lost.
-    fn merge_boots(&mut self, mut theirs: Vec<(u64, Offset)>) {
+    pub(super) fn merge_boots(&mut self, mut theirs: Vec<(u64, Offset)>) {
         let Some(&(_, last)) = theirs.last() else {
             return;
         };

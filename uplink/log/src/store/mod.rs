@@ -29,6 +29,7 @@ mod config;
 mod frames;
 mod keep;
 mod lineage;
+mod lineages;
 mod meta;
 mod open;
 mod replay;
@@ -44,6 +45,8 @@ use headwater_batch::{NewRecord, Offset, TopicPartition};
 pub use crate::durable::{CheckpointStore, CommitDone, CommitJob};
 pub use crate::partition::{PartitionReader, ReadError};
 pub use config::{CLOCK_FLOOR_MS, Durability, Full, SYNC_MS_MAX, StoreConfig};
+pub(crate) use lineages::damaged_lineages;
+pub use lineages::{LINEAGE_BYTES_MAX, LINEAGE_FILES, LINEAGE_MAGIC, trust};
 pub use stage::{CLOCK_HEADER, CLOCK_UNSET, ENTRY_RECORDS_MAX};
 pub use table::PARTITIONS_MAX;
 pub use types::{
@@ -95,6 +98,8 @@ pub struct Store {
     unsynced_since: Option<Ms>,
     in_flight_since: Option<Ms>,
     acks_moved: bool,
+    /// A lineage changed that its files do not tell of yet.
+    lineages_due: bool,
     keep_at: Ms,
     segment_bytes: u64,
     checkpoint_bytes: u64,
@@ -126,6 +131,7 @@ struct Waiting {
 
 /// A change of a partition, by its number.
 enum Mark {
+    Born,
     Gap(usize, Gap),
     Fork(usize, frames::ForkFrame),
     Start(usize, frames::LogStartFrame),
@@ -214,6 +220,7 @@ impl Store {
         if now >= self.keep_at {
             self.keep_at = now + keep::KEEP_MS;
             self.checkpoint_failed = false;
+            self.save_lineages()?;
             self.keep(now)?;
         }
         Ok(self.next_tick(now))
@@ -285,6 +292,12 @@ impl Store {
             .map(|partition| partition.meta.lineage())
     }
 
+    /// Whether the partition's lineage is lost: nothing of it may be offered to the cloud until an
+    /// operator says so ([`trust`]).
+    pub fn in_doubt(&self, tp: &TopicPartition) -> bool {
+        self.table.find(tp).is_some_and(|found| found.in_doubt)
+    }
+
     /// The digest of the record before `offset`: `None` if there is none, or it is gone.
     pub fn digest_before(
         &self,
@@ -353,6 +366,7 @@ impl Store {
             || self.cfg.retention_bytes.is_some()
             || self.disk_full
             || self.checkpoint_failed
+            || self.lineages_due
             || self.unsynced_since.is_some();
         let keep = keeps.then_some(self.keep_at);
         [self.packer.next_due(), self.due, backstop, keep]

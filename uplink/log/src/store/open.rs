@@ -8,6 +8,7 @@ use headwater_batch::{Limits, Offset, TopicPartition};
 use super::frames::{
     self, BOOT_PARTITIONS_MAX, BootFrame, BootPartition, GapFrame, PLAUSIBLE_MAX, Plausible,
 };
+use super::lineages::Lineages;
 use super::meta::{Header, OWNER, PARTITION_KEY, PartitionMeta, STORE, STORE_KEY, StoreMeta};
 use super::stage::ENTRY_RECORDS_MAX;
 use super::table::{Partition, Table};
@@ -54,6 +55,8 @@ pub(super) struct Replay {
     pub(super) expected: u64,
     /// Headers still ahead, with the first frame of their file.
     pub(super) headers: VecDeque<(u64, Header)>,
+    /// What the lineages' own files say.
+    pub(super) lineages: Lineages,
     /// J2 switched off: the next offset by counting.
     pub(super) counted: Vec<Offset>,
 }
@@ -89,9 +92,10 @@ pub(super) fn open(
     let mut store = Store::empty(disk, durable, cfg, &start);
     store.journal_live_max = live_max;
     store.journal_bytes_max = (files + JOURNAL_SPARES) as u64 * journal_file_bytes;
+    let frames_lost = !recovered.report.is_whole();
     let mut replay = Replay::new(store, &recovered);
     replay.load(recovered)?;
-    replay.finish(&start)
+    replay.finish(&start, frames_lost)
 }
 
 /// The store's part of a checkpoint.
@@ -131,6 +135,7 @@ impl Store {
             unsynced_since: None,
             in_flight_since: None,
             acks_moved: false,
+            lineages_due: false,
             keep_at: start.now,
             segment_bytes: 0,
             checkpoint_bytes: 0,
@@ -159,6 +164,7 @@ impl Replay {
             unsure: Vec::new(),
             expected: recovered.from.0,
             headers: VecDeque::new(),
+            lineages: Lineages::default(),
             counted: Vec::new(),
         };
         let report = &recovered.report;
@@ -186,6 +192,7 @@ impl Replay {
         }
         self.store.total = known.store.total;
         self.store.clock_base = known.store.clock_ms;
+        self.load_lineages()?;
         self.open_partitions(known, fresh)?;
         for frame in recovered.frames {
             match frame {
@@ -249,7 +256,9 @@ impl Replay {
                 .filter(|tp| !known.partitions.contains_key(tp))
                 .cloned(),
         );
+        all.extend(self.lineages.partitions().cloned());
         all.sort();
+        all.dedup();
         let journal_lost = fresh && !on_disk.is_empty();
         for tp in all {
             let (meta, saved) = known.partitions.remove(&tp).unzip();
@@ -288,6 +297,7 @@ impl Replay {
             let start = first.unwrap_or_default();
             PartitionMeta::new(tp, self.store.incarnation_if_new, start)
         });
+        self.lineages.name(&mut meta);
         if first.is_none() {
             log.shared.state().end = meta.start;
         }
@@ -308,10 +318,11 @@ impl Replay {
     }
 
     /// Makes sure that no lost offset is used again, journals what was found, and begins.
-    fn finish(mut self, start: &Start) -> Result<(Store, Recovered), LogError> {
+    fn finish(mut self, start: &Start, frames_lost: bool) -> Result<(Store, Recovered), LogError> {
         // Gaps hold once everything before them is in its place.
         self.store.packer.seal_all(&mut self.store.sealed);
         self.store.append_sealed(start.now)?;
+        self.settle_lineages(frames_lost);
         self.skip_lost();
         for number in 0..self.packed.len() {
             let next = match self.store.cfg.rules.j2() {
@@ -341,12 +352,6 @@ impl Replay {
         out.notes.extend(gaps);
         for partition in &mut store.table.partitions {
             partition.meta.prune();
-            if partition.meta.boots.len() == 1 && partition.meta.next > partition.meta.start {
-                let tp = &partition.meta.tp;
-                out.notes.push(format!(
-                    "{tp}: its lineage is lost, a new incarnation begins"
-                ));
-            }
             partition.publish();
             partition.extend_over_gaps();
         }
@@ -449,7 +454,9 @@ impl Store {
             };
             self.stage_start(frames::BOOT, &frames::encode(&frame), start.now)?;
         }
-        self.commit_inline(start.now).map(|_| ())
+        self.commit_inline(start.now)?;
+        self.lineages_due = true;
+        self.save_lineages()
     }
 
     /// At the start nothing is in flight, so a full group is committed to make room.

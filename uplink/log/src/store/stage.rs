@@ -5,7 +5,7 @@ use headwater_batch::{Limits, NewHeader, NewRecord, Offset, TopicPartition};
 use super::frames::{self, PartitionFrame, RecordFrameRef};
 use super::meta::PartitionMeta;
 use super::table::{PARTITIONS_MAX, Partition};
-use super::{Durability, Entry, Ms, Refused, Staged, Store, Token, Waiting};
+use super::{Durability, Entry, Mark, Ms, Refused, Staged, Store, Token, Waiting};
 use crate::durable::FRAME_BYTES_MAX;
 use crate::error::{ErrorKind, LogError};
 
@@ -148,8 +148,10 @@ impl Store {
             boot: self.boot,
             start: Offset::ZERO,
         };
-        self.durable
+        let position = self
+            .durable
             .stage(frames::PARTITION, &frames::encode(&frame))?;
+        self.marks.push_back((position.0, Mark::Born));
         let log = self.new_log(tp);
         Ok(self.table.add(Partition::new(meta, log, false)))
     }

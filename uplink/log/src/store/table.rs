@@ -26,6 +26,8 @@ pub(super) struct Partition {
     pub(super) going: Offset,
     /// The acked offset moved since it was last journaled.
     pub(super) ack_moved: bool,
+    /// Its lineage is lost (U1).
+    pub(super) in_doubt: bool,
 }
 
 /// All partitions. Numbers are stable while the store is open.
@@ -66,6 +68,7 @@ impl Partition {
             stalled: VecDeque::new(),
             saved: Vec::new(),
             ack_moved: false,
+            in_doubt: false,
         }
     }
 

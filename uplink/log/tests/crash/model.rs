@@ -305,9 +305,8 @@ impl Model {
             .incarnation
             .entry(tp.clone())
             .or_insert(lineage.incarnation);
-        // Rot may have taken all that told of it: then a new one begins, and says so.
-        let anew = self.rotten && lineage.boots.len() == 1;
-        if *known != lineage.incarnation && !forks.contains(&lineage.incarnation) && !anew {
+        // No rot takes all that tells of it.
+        if *known != lineage.incarnation && !forks.contains(&lineage.incarnation) {
             return Err(format!(
                 "{tp}: incarnation {:x} from nowhere",
                 lineage.incarnation

@@ -4,6 +4,7 @@
 mod faults;
 mod full;
 mod keep;
+mod lineage;
 mod lost;
 mod read;
 
