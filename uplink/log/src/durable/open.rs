@@ -56,13 +56,14 @@ impl Report {
     /// Whether nothing acked is missing.
     pub fn is_whole(&self) -> bool {
         let used = !matches!(self.checkpoint, CheckpointUse::Lost);
-        used && self.journal.lost.is_empty() && self.journal.unreadable.is_empty()
+        used && self.journal.lost.is_empty()
     }
 }
 
 impl Durable {
     /// Recovers what is in `cfg.dir`, or starts anew. When it returns, everything it recovered
-    /// is synced (J4) and the journal takes frames.
+    /// is synced (J4) and the journal takes frames. Rot is passed over and reported; a file that the
+    /// operating system cannot read is an error, and nothing was changed (U4).
     pub fn open(
         disk: Arc<dyn Disk>,
         mut store: Box<dyn CheckpointStore>,

@@ -48,12 +48,15 @@ pub(super) fn verify(disk: &dyn Disk, dir: &Path, verified: &mut Verified) -> Re
             expected = None;
             continue;
         };
-        let seen = scan(file.as_ref(), &header, owner.len());
-        if let Some(error) = seen.error {
-            verified
-                .damages
-                .push(damage(0, format!("cannot be read: {error}")));
-        }
+        let seen = match scan(file.as_ref(), &header, owner.len()) {
+            Ok(seen) => seen,
+            Err(error) => {
+                let what = format!("cannot be read: {error}");
+                verified.damages.push(damage(0, what));
+                expected = None;
+                continue;
+            }
+        };
         let mut at = body_at(owner.len()) as u64;
         for run in &seen.runs {
             let next = *expected.get_or_insert(run.frames.start);

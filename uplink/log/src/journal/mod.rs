@@ -148,6 +148,4 @@ pub struct JournalReport {
     pub lost: Vec<Lost>,
     /// Files of which both headers are unreadable; their groups were salvaged.
     pub headers_lost: Vec<PathBuf>,
-    /// Files that could not be read to the end, and the operating system's reason.
-    pub unreadable: Vec<(PathBuf, String)>,
 }

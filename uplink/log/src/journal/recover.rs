@@ -55,7 +55,7 @@ impl Surveyed {
     /// Where the next group would go, if nothing in the file speaks against `next` going there.
     fn end_at(&self, next: u64) -> Option<u64> {
         let (header, owner) = self.header.as_ref()?;
-        let clean = self.scanned.torn.is_none() && self.scanned.error.is_none() && !self.rotten;
+        let clean = self.scanned.torn.is_none() && !self.rotten;
         let (end, at) = match self.scanned.runs.last() {
             Some(run) => (run.frames.end, run.end_at),
             None => (header.first, body_at(owner.len()) as u64),
@@ -77,21 +77,16 @@ pub(crate) struct Survey {
 pub(crate) fn survey(disk: Arc<dyn Disk>, cfg: &JournalConfig) -> Result<Survey, LogError> {
     let listing = list(&*disk, &cfg.dir)?;
     let spares = Spares::open(disk.clone(), &cfg.dir, cfg.file_bytes, &listing)?;
-    let mut report = JournalReport::default();
+    let report = JournalReport::default();
     let mut files = Vec::new();
     for sequence in listing.sequences {
         let path = journal_path(&cfg.dir, sequence);
         let file = disk
             .open(&path, Open::Write)
             .map_err(LogError::io("open", &path))?;
-        let header = match read_header(&*file) {
-            // A name that a lost rename brought back says another number inside.
-            Ok(found) => found.filter(|(h, _)| h.sequence == sequence),
-            Err(e) => {
-                report.unreadable.push((path.clone(), e.to_string()));
-                None
-            }
-        };
+        let found = read_header(&*file).map_err(LogError::io("read", &path))?;
+        // A name that a lost rename brought back says another number inside.
+        let header = found.filter(|(h, _)| h.sequence == sequence);
         let scanned = Scanned::default();
         let (limit, rotten) = (u64::MAX, header.is_none());
         files.push(Surveyed {
@@ -112,7 +107,7 @@ pub(crate) fn survey(disk: Arc<dyn Disk>, cfg: &JournalConfig) -> Result<Survey,
         report,
     };
     survey.set_limits();
-    survey.scan();
+    survey.scan()?;
     // Again, with what the groups of files without a header tell.
     survey.set_limits();
     Ok(survey)
@@ -127,24 +122,24 @@ impl Survey {
         }
     }
 
-    fn scan(&mut self) {
+    /// A file that cannot be read ends the start: what is in it is not lost, and only a failed
+    /// checksum may make a GAP (U4).
+    fn scan(&mut self) -> Result<(), LogError> {
         let mut reached = 0;
         for f in &mut self.files {
-            f.scanned = match &f.header {
+            let scanned = match &f.header {
                 Some((header, owner)) => scan(&*f.file, header, owner.len()),
                 None => salvage(&*f.file, reached..f.limit),
             };
+            f.scanned = scanned.map_err(LogError::io("read", &f.path))?;
             if f.header.is_none() && !f.scanned.runs.is_empty() {
                 self.report.headers_lost.push(f.path.clone());
-            }
-            if let Some(e) = &f.scanned.error {
-                self.report.unreadable.push((f.path.clone(), e.to_string()));
-                f.rotten = true;
             }
             // Not the last frame it holds: that one may be void, and the number used again.
             let first = f.header.as_ref().map_or(reached, |(h, _)| h.first);
             reached = reached.max(first);
         }
+        Ok(())
     }
 
     /// Checkpoints that a header confirms, newest first.

@@ -59,8 +59,6 @@ pub(crate) struct Scanned {
     pub runs: Vec<Run>,
     /// A group of this file after the last run that is not whole.
     pub torn: Option<Range<u64>>,
-    /// Reading stopped early.
-    pub error: Option<io::Error>,
 }
 
 impl Scanned {
@@ -89,19 +87,24 @@ impl Scanned {
     }
 }
 
-/// All groups of a file whose header is `header`.
-pub(crate) fn scan(file: &dyn DiskFile, header: &FileHeader, owner_bytes: usize) -> Scanned {
+/// All groups of a file whose header is `header`. An error is the operating system's: bytes that
+/// cannot be read now are not known to be bad (U4).
+pub(crate) fn scan(
+    file: &dyn DiskFile,
+    header: &FileHeader,
+    owner_bytes: usize,
+) -> io::Result<Scanned> {
     let mut seen = Scanned::default();
     let from = body_at(owner_bytes) as u64;
-    seen.error = scan_from(file, from, |g| g.salt == header.salt, &mut seen).err();
-    if seen.torn.is_none() && seen.error.is_none() {
+    scan_from(file, from, |g| g.salt == header.salt, &mut seen)?;
+    if seen.torn.is_none() {
         let (at, next) = seen
             .runs
             .last()
             .map_or((from, header.first), |r| (r.end_at, r.frames.end));
-        seen.torn = remains(file, at, header.salt, next).unwrap_or_default();
+        seen.torn = remains(file, at, header.salt, next)?;
     }
-    seen
+    Ok(seen)
 }
 
 /// Whether what stands at `at` was the header of a group of this file: its salt or its number is
@@ -118,21 +121,16 @@ fn remains(file: &dyn DiskFile, at: u64, salt: u64, next: u64) -> io::Result<Opt
 
 /// All groups of a file without a readable header. Its salt is that of the first whole group with
 /// a frame number in `frames`: what an older use of the file left has lower ones.
-pub(crate) fn salvage(file: &dyn DiskFile, frames: Range<u64>) -> Scanned {
+pub(crate) fn salvage(file: &dyn DiskFile, frames: Range<u64>) -> io::Result<Scanned> {
     let mut any = Scanned::default();
-    any.error = scan_from(
-        file,
-        BLOCK_BYTES as u64,
-        |g| frames.contains(&g.first),
-        &mut any,
-    )
-    .err();
+    let ours = |g: &GroupHeader| frames.contains(&g.first);
+    scan_from(file, BLOCK_BYTES as u64, ours, &mut any)?;
     let Some(first) = any.runs.first() else {
-        return any;
+        return Ok(any);
     };
     let mut seen = Scanned::default();
-    seen.error = scan_from(file, first.at, |g| g.salt == first.salt, &mut seen).err();
-    seen
+    scan_from(file, first.at, |g| g.salt == first.salt, &mut seen)?;
+    Ok(seen)
 }
 
 fn scan_from(

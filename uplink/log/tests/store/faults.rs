@@ -7,7 +7,7 @@ use headwater_log::disk::Crash;
 use headwater_log::store::{Chunk, GapReason, ReadError, Refused};
 use headwater_log::{Disk, ErrorKind, SimDisk, inspect};
 
-use super::{config, entry, offsets, open, restart, tp, write};
+use super::{config, entry, offsets, open, restart, tp, try_open, write};
 
 #[test]
 fn a_rotten_batch_is_reported_quarantined_and_passed() {
@@ -134,4 +134,40 @@ fn a_sync_that_fails_for_want_of_room_stops_the_store_too() {
     let store = open(&disk, &config(), 2);
     let all: Vec<i64> = (0..next.0).collect();
     assert_eq!(offsets(&store, &t, Offset::ZERO), all);
+}
+
+/// U4: what cannot be read now is not rotten. No start makes a GAP of it.
+#[test]
+fn a_journal_that_cannot_be_read_ends_the_start_and_loses_nothing() {
+    let disk = SimDisk::new(11);
+    let mut store = open(&disk, &config(), 1);
+    let t = tp("a-0");
+    for n in 0..600 {
+        store.stage(entry(&t, n), 0).unwrap();
+        store.commit(0).unwrap();
+    }
+    drop(store);
+    restart(&disk, Crash::Power);
+    let files = disk.files().into_iter();
+    let journal: Vec<_> = files
+        .filter(|path| path.to_string_lossy().contains("/journal/0"))
+        .collect();
+    assert!(journal.len() > 1, "{journal:?}");
+    let files_before = disk.files();
+    for path in &journal {
+        disk.fail_reads(Some(path)).unwrap();
+        let failed = try_open(&disk, &config(), 2).err();
+        let failed = failed.unwrap_or_else(|| panic!("{} was passed over", path.display()));
+        assert_eq!(failed.kind(), ErrorKind::Io, "{failed}");
+        assert!(
+            failed.to_string().contains(path.to_str().unwrap()),
+            "{failed}"
+        );
+        assert_eq!(disk.files(), files_before);
+    }
+    disk.fail_reads(None).unwrap();
+    let mut store = open(&disk, &config(), 3);
+    store.tick(10_000).unwrap();
+    assert!(store.gaps(&t).is_empty(), "{:?}", store.gaps(&t));
+    assert_eq!(offsets(&store, &t, Offset::ZERO), Vec::from_iter(0..600));
 }

@@ -36,6 +36,10 @@ impl SimFile {
 impl DiskFile for SimFile {
     fn read_at(&self, buf: &mut [u8], at: u64) -> io::Result<usize> {
         let mut state = self.state()?;
+        if state.unreadable == Some(self.ino) {
+            state.counters.eio += 1;
+            return Err(eio());
+        }
         let live = &state.content(self.ino).live;
         let from = index(at)?.min(live.len());
         let n = buf.len().min(live.len() - from);

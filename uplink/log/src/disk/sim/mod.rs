@@ -75,6 +75,8 @@ struct State {
     fail_sync: Option<u64>,
     fail_sync_full: bool,
     fail_write: Option<u64>,
+    /// The inode whose reads fail.
+    unreadable: Option<u64>,
     capacity: u64,
     rng: Rng,
     counters: SimCounters,
@@ -180,6 +182,14 @@ impl SimDisk {
         self.state().fail_write = Some(nth);
     }
 
+    /// Reads of this file fail with EIO, over restarts, until another is named or none.
+    pub fn fail_reads(&self, path: Option<&Path>) -> io::Result<()> {
+        let mut state = self.state();
+        let ino = path.map(|path| state.ino(&clean(path))).transpose()?;
+        state.unreadable = ino;
+        Ok(())
+    }
+
     /// Flips bits at rest, in both images.
     pub fn rot(&self, path: &Path, byte: u64, mask: u8) -> io::Result<()> {
         let mut state = self.state();
@@ -214,6 +224,7 @@ impl State {
             fail_sync: None,
             fail_sync_full: false,
             fail_write: None,
+            unreadable: None,
             capacity: u64::MAX,
             rng: Rng(seed),
             counters: SimCounters::default(),
