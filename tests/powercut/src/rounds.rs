@@ -3,14 +3,17 @@
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use e2e::judge::{Stored, Verdict, judge};
 use e2e::kafka::Consumer;
+use e2e::mqtt::Version;
 use e2e::nodes::{Cloud, Edge};
+use e2e::payload;
 use e2e::process::{binary, wait_listening};
-use e2e::publisher::{Report, Task, judge, run as publish};
+use e2e::publisher::{Progress, Report, Task, run as publish};
 use e2e::wait_for;
 use headwater_batch::SplitMix64;
 
@@ -67,11 +70,11 @@ fn run_in(scratch: &Path, rounds: u64, rng: &mut SplitMix64) -> Result<(), Strin
 
     let mut reports: Vec<Report> = Vec::new();
     for round in 1..=rounds {
-        let acked = Arc::new(AtomicU64::new(0));
-        let publishers = publishers(edge.mqtt, round, &acked);
+        let progress = Arc::new(Progress::default());
+        let publishers = publishers(edge.mqtt, round, &progress);
         let wanted = 1 + rng.below(PUBLISHERS * u64::from(MESSAGES) * 3 / 4);
         wait_for(&format!("{wanted} acknowledgements"), LIMIT, || {
-            (acked.load(Ordering::Relaxed) >= wanted).then_some(())
+            (progress.acked.load(Ordering::Relaxed) >= wanted).then_some(())
         });
         let victim = if rng.one_in(2) {
             &mut above
@@ -90,7 +93,7 @@ fn run_in(scratch: &Path, rounds: u64, rng: &mut SplitMix64) -> Result<(), Strin
     }
     // Attempts that nobody acknowledged may be there too: a count says nothing.
     let started = Instant::now();
-    while let Err(missing) = read(&cloud).and_then(|read| judge(&reports, &read)) {
+    while let Err(missing) = verdict(&reports, &cloud) {
         if started.elapsed() > LIMIT {
             return Err(missing);
         }
@@ -98,31 +101,33 @@ fn run_in(scratch: &Path, rounds: u64, rng: &mut SplitMix64) -> Result<(), Strin
     }
     // What came late would be a second one.
     below.say_errors()?;
-    let verdict = judge(&reports, &read(&cloud)?)?;
+    let verdict = verdict(&reports, &cloud)?;
     above.say_errors()?;
     println!("{rounds} power cuts of edge and cloud: {verdict:?}");
     Ok(())
 }
 
-/// One round's, half of them at QoS 2.
+/// One round's: both versions, both QoS.
 fn publishers(
     broker: std::net::SocketAddr,
     round: u64,
-    acked: &Arc<AtomicU64>,
+    progress: &Arc<Progress>,
 ) -> Vec<JoinHandle<Result<Report, String>>> {
     let publishers = (0..PUBLISHERS).map(|n| {
         let (qos, id) = (1 + (n % 2) as u8, format!("publisher-{round}-{n}"));
         let task = Task {
             broker,
+            version: if n < 2 { Version::V3 } else { Version::V5 },
             topic: format!("rounds/{id}"),
             id,
             qos,
             messages: MESSAGES,
             in_flight: 10,
+            payload_bytes: 0,
             limit: LIMIT,
         };
-        let acked = acked.clone();
-        std::thread::spawn(move || publish(task, acked))
+        let progress = progress.clone();
+        std::thread::spawn(move || publish(task, progress))
     });
     publishers.collect()
 }
@@ -190,11 +195,22 @@ impl<'a> Place<'a> {
     }
 }
 
-fn read(cloud: &Cloud) -> Result<Vec<(String, String)>, String> {
+fn read(cloud: &Cloud) -> Result<Vec<Stored>, String> {
     let failed = |e: Box<dyn std::error::Error>| format!("reading the topic: {e}");
     let mut consumer = Consumer::connect(cloud.kafka).map_err(failed)?;
-    let text =
-        |bytes: Option<Vec<u8>>| String::from_utf8_lossy(&bytes.unwrap_or_default()).into_owned();
     let records = consumer.read_all("mqtt").map_err(failed)?.into_iter();
-    Ok(records.map(|r| (text(r.key), text(r.value))).collect())
+    let stored = records.map(|record| {
+        let (partition, offset) = (record.partition, record.offset);
+        let attempt = payload::read(record.value.as_deref().unwrap_or_default())?;
+        Ok(Stored {
+            partition,
+            offset,
+            attempt,
+        })
+    });
+    stored.collect()
+}
+
+fn verdict(reports: &[Report], cloud: &Cloud) -> Result<Verdict, String> {
+    judge(reports, &read(cloud)?).map_err(|faults| faults.to_string())
 }
