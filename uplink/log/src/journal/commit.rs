@@ -1,9 +1,10 @@
 //! One group on its way to the disk, detached from the journal so that any thread can carry it.
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::format::{FLAG_ZSTD, GROUP_HEADER_BYTES, GroupHeader, group_bytes};
+use super::format::{FLAG_ZSTD, GROUP_HEADER_BYTES, GroupHeader, group_bytes, place};
 use crate::disk::{Disk, DiskFile};
 use crate::error::LogError;
 
@@ -57,6 +58,8 @@ pub struct CommitJob {
     pub(super) file: Arc<dyn DiskFile>,
     pub(super) path: PathBuf,
     pub(super) at: u64,
+    /// The group may begin a page later, if it then ends at most here.
+    pub(super) end_max: Option<u64>,
     pub(super) sync: bool,
     pub(super) compress_above: usize,
     pub(super) retry_failed_sync: bool,
@@ -66,8 +69,8 @@ pub struct CommitJob {
 #[must_use = "give it to finish_commit"]
 pub struct CommitDone {
     pub(super) kit: Kit,
-    /// Bytes that the group takes in the file.
-    pub(super) result: Result<u64, LogError>,
+    /// Where the group stands in the file.
+    pub(super) result: Result<Range<u64>, LogError>,
 }
 
 impl CommitJob {
@@ -81,17 +84,20 @@ impl CommitJob {
         }
     }
 
-    fn write(&mut self) -> Result<u64, LogError> {
+    fn write(&mut self) -> Result<Range<u64>, LogError> {
         if let Some(roll) = &self.roll {
             roll.run(&*self.file)?;
         }
-        let mut written = 0;
+        let mut written = self.at..self.at;
         if let Some(header) = self.header {
             let group = pack(&mut self.kit, header, self.compress_above, &self.path)?;
+            let (better, bytes) = (place(self.at, group.len()), group.len() as u64);
+            let fits = self.end_max.is_some_and(|max| better + bytes <= max);
+            let at = if fits { better } else { self.at };
             self.file
-                .write_at(group, self.at)
+                .write_at(group, at)
                 .map_err(LogError::io("write", &self.path))?;
-            written = group.len() as u64;
+            written = at..at + bytes;
         }
         if self.sync {
             let mut synced = self.file.sync_data();

@@ -6,7 +6,7 @@
 //! stand in a later file are left alone: they say the same.
 
 use super::format::GROUP_HEADER_BYTES;
-use super::read::group_header;
+use super::read::following;
 use super::recover::Survey;
 use super::scan::Run;
 use crate::error::LogError;
@@ -23,18 +23,18 @@ impl Survey {
             let f = &self.files[*file];
             let (mut next, mut at, mut erased) = (run.frames.start, run.at, false);
             while at < run.end_at {
-                let header = group_header(&*f.file, &f.path, at, run.salt)?;
-                let Some(header) = header.filter(|h| h.first == next) else {
+                let Some((place, header)) = following(&*f.file, &f.path, at, run.salt, next)?
+                else {
                     break;
                 };
                 if gone(header.first) {
                     let zeros = [0; GROUP_HEADER_BYTES];
-                    let written = f.file.write_at(&zeros, at);
+                    let written = f.file.write_at(&zeros, place);
                     written.map_err(LogError::io("erase in", &f.path))?;
                     erased = true;
                 }
                 next = header.frames_range().end;
-                at += header.total_bytes();
+                at = place + header.total_bytes();
             }
             if erased {
                 let synced = f.file.sync_data();

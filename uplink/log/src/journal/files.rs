@@ -60,6 +60,9 @@ fn number(digits: &str) -> Option<u64> {
 pub(crate) struct Spare {
     pub path: PathBuf,
     pub file: Arc<dyn DiskFile>,
+    /// Never written: the file system notes each first write to a block in its own journal, which
+    /// costs a sync more than the block itself.
+    pub fresh: bool,
 }
 
 /// The pool of spares.
@@ -96,7 +99,8 @@ impl Spares {
                     .disk
                     .open(&path, Open::Write)
                     .map_err(LogError::io("open", &path))?;
-                spares.held.push(Spare { path, file });
+                let fresh = false;
+                spares.held.push(Spare { path, file, fresh });
             } else {
                 spares
                     .disk
@@ -111,8 +115,12 @@ impl Spares {
         self.held.len()
     }
 
+    /// One that was written before, if there is one.
     pub fn take(&mut self) -> Option<Spare> {
-        self.held.pop()
+        match self.held.iter().position(|spare| !spare.fresh) {
+            Some(at) => Some(self.held.swap_remove(at)),
+            None => self.held.pop(),
+        }
     }
 
     /// Preallocates up to [`SPARES`], durably: a reserve that a power cut takes is none.
@@ -155,10 +163,12 @@ impl Spares {
             let _ = self.disk.remove(&path);
             return Err(LogError::io("allocate", &path)(e));
         }
-        Ok(Spare { path, file })
+        let fresh = true;
+        Ok(Spare { path, file, fresh })
     }
 
-    /// Lets go of a journal file: kept as a spare while there are too few, else removed.
+    /// Lets go of a journal file: kept as a spare while there are too few, or instead of a fresh
+    /// one; else removed.
     /// The caller syncs the directory before a spare is used again.
     pub fn recycle(
         &mut self,
@@ -168,15 +178,23 @@ impl Spares {
         rotten: bool,
     ) -> Result<(), LogError> {
         let len = file.len().map_err(LogError::io("measure", path))?;
-        if self.held.len() >= SPARES || len != self.file_bytes || rotten {
+        let fresh = self.held.iter().position(|spare| spare.fresh);
+        let full = self.held.len() >= SPARES;
+        if (full && fresh.is_none()) || len != self.file_bytes || rotten {
             return self.remove(path, sequence, rotten);
+        }
+        if let (true, Some(fresh)) = (full, fresh) {
+            let Spare { path, .. } = self.held.swap_remove(fresh);
+            let removed = self.disk.remove(&path);
+            removed.map_err(LogError::io("remove", &path))?;
         }
         let to = spare_path(&self.dir, self.next);
         self.next += 1;
         self.disk
             .rename(path, &to)
             .map_err(LogError::io("rename", path))?;
-        self.held.push(Spare { path: to, file });
+        let (path, fresh) = (to, false);
+        self.held.push(Spare { path, file, fresh });
         Ok(())
     }
 

@@ -16,6 +16,8 @@ pub const BLOCK_BYTES: usize = 4096;
 pub const GROUP_HEADER_BYTES: usize = 48;
 /// Groups start at multiples of this.
 pub const ALIGN_BYTES: usize = 8;
+/// A group may leave the rest of such a page free, when it touches a page less behind it.
+pub const PAGE_BYTES: usize = 4096;
 /// Body is one zstd frame.
 pub const FLAG_ZSTD: u32 = 1;
 /// Frames carry the position they were copied from (J8).
@@ -177,6 +179,23 @@ impl GroupHeader {
 /// Length of a group with padding.
 pub(crate) fn group_bytes(stored: usize) -> usize {
     (GROUP_HEADER_BYTES + stored).next_multiple_of(ALIGN_BYTES)
+}
+
+/// Where a group may stand behind one that ends at `end`.
+pub(crate) fn places(end: u64) -> [u64; 2] {
+    [end, end.next_multiple_of(PAGE_BYTES as u64)]
+}
+
+/// Where a group of `bytes` touches the fewest pages: at `at`, or at the next page's start.
+pub(crate) fn place(at: u64, bytes: usize) -> u64 {
+    let page = PAGE_BYTES as u64;
+    let pages = |at: u64| (at + bytes as u64).div_ceil(page) - at / page;
+    let [here, next] = places(at);
+    if pages(next) < pages(here) {
+        next
+    } else {
+        here
+    }
 }
 
 /// Appends a frame to a group's body.

@@ -71,6 +71,10 @@ pub struct JournalConfig {
     pub group_bytes_max: usize,
     /// Groups larger than this are compressed.
     pub compress_above_bytes: usize,
+    /// A group that would touch a page more where it stands begins at the next page: few and small
+    /// groups then wear a medium less, for journal files that hold somewhat less. What
+    /// [`Durable::room_bytes`](crate::durable::Durable::room_bytes) estimates is then too much.
+    pub whole_pages: bool,
     /// Random, new at every start: salts of journal files come from it.
     pub salt_seed: u64,
     /// Off-switches for tests.
@@ -86,6 +90,7 @@ impl JournalConfig {
             files_max: 8,
             group_bytes_max: FRAME_BYTES_MAX + 1024,
             compress_above_bytes: 1024,
+            whole_pages: false,
             salt_seed,
             rules: Rules::default(),
         }

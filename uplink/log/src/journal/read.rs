@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use super::format::{FLAG_ZSTD, GROUP_HEADER_BYTES, GroupHeader, next_frame};
+use super::format::{FLAG_ZSTD, GROUP_HEADER_BYTES, GroupHeader, next_frame, places};
 use super::scan::Stops;
 use super::{Frame, Position};
 use crate::disk::DiskFile;
@@ -87,6 +87,23 @@ pub(crate) fn group_header(
         .read_at(&mut fixed, at)
         .map_err(LogError::io("read", path))?;
     Ok(GroupHeader::decode(&fixed[..n]).filter(|h| h.salt == salt))
+}
+
+/// The group whose first frame is `number`, if it follows what ends at `end`: its place and header.
+pub(crate) fn following(
+    file: &dyn DiskFile,
+    path: &Path,
+    end: u64,
+    salt: u64,
+    number: u64,
+) -> Result<Option<(u64, GroupHeader)>, LogError> {
+    for at in places(end) {
+        let header = group_header(file, path, at, salt)?;
+        if let Some(header) = header.filter(|h| h.first == number) {
+            return Ok(Some((at, header)));
+        }
+    }
+    Ok(None)
 }
 
 /// Header, body and checksum as stored.
@@ -181,16 +198,18 @@ const MALFORMED: &str = "a group's frames do not add up";
 
 /// Walks from the group at `at`. A header on the way is followed only if its number is in turn.
 fn find_group(file: &LiveFile, mut at: u64, position: u64) -> Result<Group, LogError> {
-    let mut next = None;
+    let (disk, path, salt) = (&*file.file, &file.path, file.salt);
+    let lost = |at| LogError::corrupt(path, at, "the frame is lost");
+    let mut header = group_header(disk, path, at, salt)?.ok_or_else(|| lost(at))?;
     loop {
-        let header = group_header(&*file.file, &file.path, at, file.salt)?
-            .filter(|h| h.first <= position && next.is_none_or(|n| n == h.first))
-            .ok_or_else(|| LogError::corrupt(&file.path, at, "the frame is lost"))?;
-        if header.frames_range().contains(&position) {
-            return read_group(&*file.file, &file.path, at, header);
+        if header.first > position {
+            return Err(lost(at));
         }
-        at += header.total_bytes();
-        next = Some(header.frames_range().end);
+        if header.frames_range().contains(&position) {
+            return read_group(disk, path, at, header);
+        }
+        let (end, next) = (at + header.total_bytes(), header.frames_range().end);
+        (at, header) = following(disk, path, end, salt, next)?.ok_or_else(|| lost(end))?;
     }
 }
 
@@ -247,10 +266,11 @@ impl Replay {
     fn next_group(&mut self) -> Option<Result<Group, LogError>> {
         loop {
             let stretch = self.stretches.front_mut()?;
-            let header = group_header(&*stretch.file, &stretch.path, stretch.at, stretch.salt);
-            let header = match header {
-                // Its checksum is not known to be good: only the next number in turn is followed.
-                Ok(Some(h)) if !stretch.frames.is_empty() && h.first == stretch.frames.start => h,
+            // Its checksum is not known to be good: only the next number in turn is followed.
+            let (end, number) = (stretch.at, stretch.frames.start);
+            let found = following(&*stretch.file, &stretch.path, end, stretch.salt, number);
+            let (at, header) = match found {
+                Ok(Some(found)) if !stretch.frames.is_empty() => found,
                 Ok(_) => {
                     self.stretches.pop_front();
                     continue;
@@ -260,8 +280,7 @@ impl Replay {
                     return Some(Err(e));
                 }
             };
-            let at = stretch.at;
-            stretch.at += header.total_bytes();
+            stretch.at = at + header.total_bytes();
             stretch.frames.start = header.frames_range().end;
             if header.frames_range().end > self.from {
                 return Some(read_group(&*stretch.file, &stretch.path, at, header));

@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 use super::files::{Spares, journal_path, list};
 use super::format::{FileHeader, body_at, group_bytes};
-use super::read::{LiveFile, Replay, Stretch, group_header, lock, stored_group};
+use super::read::{LiveFile, Replay, Stretch, following, lock, stored_group};
 use super::scan::{Run, Scanned, Stops, read_header, salvage, scan};
 use super::writer::Journal;
 use super::{Cut, JournalConfig, JournalReport, Lost};
@@ -356,19 +356,20 @@ impl Survey {
             for run in f.scanned.runs.iter().filter(|r| r.frames.end > from) {
                 let i = run.stops.partition_point(|s| s.0 <= from).max(1) - 1;
                 let (mut next, mut at) = run.stops[i];
-                while let Some(header) = group_header(&*f.file, &f.path, at, run.salt)? {
-                    if next >= run.frames.end || header.first != next {
+                while next < run.frames.end {
+                    let found = following(&*f.file, &f.path, at, run.salt, next)?;
+                    let Some((place, header)) = found else {
                         break;
-                    }
+                    };
                     next = header.frames_range().end;
                     if header.first >= from {
-                        let mut group = stored_group(&*f.file, &f.path, at, &header)?;
+                        let mut group = stored_group(&*f.file, &f.path, place, &header)?;
                         group.resize(group_bytes(header.stored_bytes as usize), 0);
                         stops.push((header.first, to));
                         to += group.len() as u64;
                         groups.push(group);
                     }
-                    at += header.total_bytes();
+                    at = place + header.total_bytes();
                 }
             }
         }

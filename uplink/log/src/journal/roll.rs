@@ -46,7 +46,9 @@ impl Journal {
                 self.spares.preallocate(need as u64)
             })?,
         };
-        let Spare { path: spare, file } = spare;
+        let Spare {
+            path: spare, file, ..
+        } = spare;
         let path = journal_path(&self.cfg.dir, self.sequence);
         let unsynced = {
             let index = lock(&self.shared);

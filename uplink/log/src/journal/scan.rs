@@ -6,7 +6,7 @@ use std::ops::Range;
 
 use super::format::{
     ALIGN_BYTES, BLOCK_BYTES, FILE_HEADER_BYTES, FileHeader, GROUP_HEADER_BYTES, GROUP_MAGIC,
-    GroupHeader, HEADER_BYTES_MAX, body_at, decode_header,
+    GroupHeader, HEADER_BYTES_MAX, body_at, decode_header, places,
 };
 use crate::disk::DiskFile;
 
@@ -67,7 +67,7 @@ impl Scanned {
         let end_at = at + header.total_bytes();
         self.torn = None;
         match self.runs.last_mut() {
-            Some(run) if run.end_at == at && run.frames.end == frames.start => {
+            Some(run) if places(run.end_at).contains(&at) && run.frames.end == frames.start => {
                 run.end_at = end_at;
                 run.frames.end = frames.end;
                 run.synced = run.synced.max(header.synced);
@@ -102,7 +102,9 @@ pub(crate) fn scan(
             .runs
             .last()
             .map_or((from, header.first), |r| (r.end_at, r.frames.end));
-        seen.torn = remains(file, at, header.salt, next)?;
+        for place in places(at) {
+            seen.torn = seen.torn.or(remains(file, place, header.salt, next)?);
+        }
     }
     Ok(seen)
 }

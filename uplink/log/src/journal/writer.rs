@@ -235,6 +235,8 @@ impl Journal {
         let plain = kit.group.len().saturating_sub(GROUP_HEADER_BYTES);
         let room_after = self.len.saturating_sub(self.at + group_bytes(plain) as u64);
         self.sealed = room_after < self.group_room();
+        let next_group = if self.sealed { 0 } else { self.group_room() };
+        let end_max = self.cfg.whole_pages.then(|| self.len - next_group);
         self.in_flight = Some(in_flight);
         Ok(Some(CommitJob {
             kit,
@@ -243,6 +245,7 @@ impl Journal {
             file,
             path,
             at: self.at,
+            end_max,
             sync,
             compress_above: self.cfg.compress_above_bytes,
             retry_failed_sync: !self.cfg.rules.j6(),
@@ -289,8 +292,8 @@ impl Journal {
         self.kit = Some(done.kit);
         self.check_alive()?;
         let in_flight = in_flight.expect("a job comes from begin_commit and is finished once");
-        let bytes = match done.result {
-            Ok(bytes) => bytes,
+        let written = match done.result {
+            Ok(written) => written,
             Err(e) => return Err(self.poison(e)),
         };
         {
@@ -299,11 +302,11 @@ impl Journal {
                 index.files.push_back(live);
             }
             let last = index.files.back_mut().expect("an open journal has a file");
-            let far = |s: &(u64, u64)| self.at - s.1 >= STRIDE_BYTES;
-            if bytes > 0 && last.stops.last().is_none_or(far) {
-                last.stops.push((in_flight.first, self.at));
+            let far = |s: &(u64, u64)| written.start - s.1 >= STRIDE_BYTES;
+            if !written.is_empty() && last.stops.last().is_none_or(far) {
+                last.stops.push((in_flight.first, written.start));
             }
-            self.at += bytes;
+            self.at = written.end;
             self.written = in_flight.written.max(self.written);
             if in_flight.sync {
                 self.durable = self.written;

@@ -6,6 +6,7 @@
 mod faults;
 mod format;
 mod model;
+mod pages;
 mod random;
 mod real;
 mod reuse;

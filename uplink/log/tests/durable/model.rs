@@ -21,6 +21,8 @@ pub fn config(salt_seed: u64, rules: Rules) -> DurableConfig {
         group_bytes_max: 4 << 10,
         files_max: 6,
         compress_above_bytes: 256,
+        // Both ways of placing groups, in one life or another.
+        whole_pages: salt_seed % 2 == 1,
         rules,
         ..DurableConfig::new("d/journal", salt_seed)
     }
