@@ -140,6 +140,7 @@ impl Config {
                 WhenFull::DropOldest => Full::DropOldest,
             },
             interval_ms: log.interval_ms,
+            commit_gather_ms: log.commit_gather_ms,
             memory_bytes: log.memory_bytes,
             ..StoreConfig::new(dir)
         }

@@ -86,6 +86,8 @@ pub struct Log {
     pub when_full: WhenFull,
     /// Longest wait for the disk of routes with durability `interval`.
     pub interval_ms: u64,
+    /// Longest wait of a message for others that share its fsync.
+    pub commit_gather_ms: u64,
     /// Records in memory that are not in a segment yet.
     pub memory_bytes: usize,
 }
@@ -216,6 +218,7 @@ impl Default for Log {
             retention_bytes: 0,
             when_full: WhenFull::Refuse,
             interval_ms: store.interval_ms,
+            commit_gather_ms: store.commit_gather_ms,
             memory_bytes: store.memory_bytes,
         }
     }

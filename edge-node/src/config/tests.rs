@@ -72,6 +72,10 @@ fn errors_name_key_value_and_what_is_valid() {
             &["log.interval_ms", "60000", "5000"],
         ),
         (
+            "[log]\ncommit_gather_ms = 2000",
+            &["log.commit_gather_ms", "2000", "1000"],
+        ),
+        (
             "[mqtt]\nlisten = [\"nowhere\"]",
             &["mqtt.listen", "nowhere", "host:port"],
         ),

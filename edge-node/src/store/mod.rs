@@ -5,8 +5,8 @@
 //!        ^                    |  ^  packs, seals, checkpoints      |
 //!        +------Durable-------+  +-----------Committed------------+
 //! ```
-//! Group commit needs no timer: while the sync thread waits for the medium, the store thread
-//! stages what comes in, and that is the next group.
+//! While the sync thread waits for the medium, the store thread stages what comes in, and that is the
+//! next group. Where others keep coming a group also waits for them (`log.commit_gather_ms`).
 //!
 //! A checkpoint needs the broker's state after exactly the ops that are staged. So the store
 //! thread stages nothing more, commits what is staged, reports it durable and asks; the broker

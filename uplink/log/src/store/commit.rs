@@ -18,6 +18,10 @@ impl Store {
         // Without a job nothing is unsynced: a checkpoint may have taken it along, or cursors found no
         // room. A date that stayed due would keep its owner busy for ever.
         self.due = None;
+        self.gather.began();
+        if job.is_none() {
+            self.gather.ended();
+        }
         let since = self.unsynced_since.take();
         self.in_flight_since = since.filter(|_| job.is_some());
         Ok(job)
@@ -27,6 +31,7 @@ impl Store {
         let finished = self.durable.finish_commit(done);
         let durable = self.fatal(finished)?;
         self.in_flight_since = None;
+        self.gather.ended();
         self.became_durable(durable, now)?;
         Ok(Token(durable.0))
     }
@@ -37,9 +42,11 @@ impl Store {
             return Err(LogError::Busy { what: "commit" });
         }
         self.journal_acks(now)?;
+        self.gather.began();
         let committed = self.durable.commit();
         let durable = self.fatal(committed)?;
         self.due = None;
+        self.gather.ended();
         self.unsynced_since = None;
         self.became_durable(durable, now)?;
         Ok(Token(durable.0))
@@ -206,7 +213,7 @@ impl Store {
         self.check_running()?;
         self.refresh_header()?;
         let position = self.durable.stage(kind, payload)?;
-        self.note_staged(durability, 0, now);
+        self.note_due(durability, now);
         Ok(position)
     }
 

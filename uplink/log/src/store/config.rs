@@ -33,6 +33,9 @@ pub enum Durability {
 /// Nothing stays unsynced for longer (rule J7).
 pub const SYNC_MS_MAX: Ms = 5_000;
 
+/// The most of [`StoreConfig::commit_gather_ms`]: publishers resend what is not answered.
+pub const GATHER_MS_MAX: Ms = 1_000;
+
 /// Wall clocks before this are not believed (rule J9): 2026-01-01.
 pub const CLOCK_FLOOR_MS: i64 = 1_767_225_600_000;
 
@@ -68,6 +71,9 @@ pub struct StoreConfig {
     /// The longest an entry with [`Durability::Interval`] waits for its sync; at most
     /// [`SYNC_MS_MAX`].
     pub interval_ms: Ms,
+    /// The longest an entry with [`Durability::Fsync`] waits for others to share its commit, while
+    /// others keep coming; 0 commits at once.
+    pub commit_gather_ms: Ms,
     /// Records staged or packed but not yet in a segment, over all partitions: more are refused
     /// with [`Refused::Busy`](crate::store::Refused::Busy) until a commit, or sealed early.
     pub memory_bytes: usize,
@@ -93,6 +99,7 @@ impl StoreConfig {
             retention_bytes: None,
             full: Full::Refuse,
             interval_ms: 1_000,
+            commit_gather_ms: 50,
             memory_bytes: 8 << 20,
             clock_floor_ms: CLOCK_FLOOR_MS,
             rules: Rules::default(),
@@ -102,7 +109,7 @@ impl StoreConfig {
     /// The first setting that cannot work, in words an operator can act on.
     pub fn validate(&self) -> Result<(), String> {
         let journal_share = self.journal_file_bytes.saturating_mul(8);
-        let checks: [(bool, String); 8] = [
+        let checks: [(bool, String); 9] = [
             (
                 (1024..=BATCH_BYTES_MAX).contains(&self.batch_bytes),
                 format!(
@@ -130,6 +137,13 @@ impl StoreConfig {
                 format!(
                     "interval_ms is {}, at most {SYNC_MS_MAX} (rule J7)",
                     self.interval_ms
+                ),
+            ),
+            (
+                self.commit_gather_ms <= GATHER_MS_MAX,
+                format!(
+                    "commit_gather_ms is {}, at most {GATHER_MS_MAX}",
+                    self.commit_gather_ms
                 ),
             ),
             (

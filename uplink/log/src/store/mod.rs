@@ -27,6 +27,7 @@ mod checkpoint;
 mod commit;
 mod config;
 mod frames;
+mod gather;
 mod keep;
 mod lineage;
 mod lineages;
@@ -59,6 +60,7 @@ use crate::durable::Durable;
 use crate::error::LogError;
 use crate::pack::{Packer, Sealed};
 use crate::partition::{PartitionLog, Shared};
+use gather::Gather;
 use table::Table;
 
 /// Longest time between two calls of [`Store::tick`] that it asks for.
@@ -92,8 +94,9 @@ pub struct Store {
     /// Journaled changes that hold once their frame is durable.
     marks: VecDeque<(u64, Mark)>,
     scratch: Vec<u8>,
-    /// When the next commit should begin.
+    /// When the next commit should begin, for what does not wait for company.
     due: Option<Ms>,
+    gather: Gather,
     /// Since when something staged waits outside, and inside, the commit in flight.
     unsynced_since: Option<Ms>,
     in_flight_since: Option<Ms>,
@@ -176,9 +179,10 @@ impl Store {
     }
 
     /// When the next commit should begin: in the past if one is due, `None` if nothing waits.
-    /// An entry with durability `fsync` is due at once.
+    /// An entry with durability `fsync` is due at once, or up to [`StoreConfig::commit_gather_ms`]
+    /// later if others are to be expected; so ask again after each entry.
     pub fn commit_due(&self) -> Option<Ms> {
-        self.due
+        [self.due, self.gather.due()].into_iter().flatten().min()
     }
 
     /// Takes everything staged for one write and one fdatasync. `None` while a job is in flight
@@ -369,7 +373,7 @@ impl Store {
             || self.lineages_due
             || self.unsynced_since.is_some();
         let keep = keeps.then_some(self.keep_at);
-        [self.packer.next_due(), self.due, backstop, keep]
+        [self.packer.next_due(), self.commit_due(), backstop, keep]
             .into_iter()
             .flatten()
             .min()

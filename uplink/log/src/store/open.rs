@@ -8,6 +8,7 @@ use headwater_batch::{Limits, Offset, TopicPartition};
 use super::frames::{
     self, BOOT_PARTITIONS_MAX, BootFrame, BootPartition, GapFrame, PLAUSIBLE_MAX, Plausible,
 };
+use super::gather::Gather;
 use super::lineages::Lineages;
 use super::meta::{Header, OWNER, PARTITION_KEY, PartitionMeta, STORE, STORE_KEY, StoreMeta};
 use super::stage::ENTRY_RECORDS_MAX;
@@ -86,6 +87,7 @@ pub(super) fn open(
     let files = files.clamp(4, JOURNAL_FILES_MAX);
     journal.files_max = files + JOURNAL_FILES_SPARED;
     journal.rules = cfg.rules;
+    journal.whole_pages = true;
     let live_max = files as u64 * cfg.journal_file_bytes;
     let journal_file_bytes = cfg.journal_file_bytes;
     let (durable, recovered) = Durable::open(Arc::clone(&disk), checkpoints, journal)?;
@@ -118,7 +120,6 @@ impl Store {
             packer: Packer::new(pack, cfg.rules.seal_idle()),
             disk,
             durable,
-            cfg,
             table: Table::default(),
             boot: start.boot,
             incarnation_if_new: start.incarnation_if_new,
@@ -132,6 +133,7 @@ impl Store {
             marks: VecDeque::new(),
             scratch: Vec::new(),
             due: None,
+            gather: Gather::new(cfg.commit_gather_ms),
             unsynced_since: None,
             in_flight_since: None,
             acks_moved: false,
@@ -148,6 +150,7 @@ impl Store {
             live_bytes_then: 0,
             journal_live_max: u64::MAX,
             journal_bytes_max: 0,
+            cfg,
         }
     }
 }

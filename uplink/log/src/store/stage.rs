@@ -63,7 +63,16 @@ impl Store {
         };
         self.total += entry.records.len() as u64;
         let last = entry.records.len();
-        self.note_staged(entry.durability, if last > 0 { bytes } else { 0 }, now);
+        if last > 0 {
+            self.waiting_bytes += bytes;
+        }
+        match entry.durability {
+            Durability::Fsync | Durability::Os => {
+                self.gather.came(bytes, now);
+                self.unsynced_since.get_or_insert(now);
+            }
+            Durability::Interval => self.note_due(entry.durability, now),
+        }
         let placed = entry
             .records
             .into_iter()
@@ -165,8 +174,7 @@ impl Store {
         self.durable.set_header(header)
     }
 
-    pub(super) fn note_staged(&mut self, durability: Durability, bytes: usize, now: Ms) {
-        self.waiting_bytes += bytes;
+    pub(super) fn note_due(&mut self, durability: Durability, now: Ms) {
         let wait = match durability {
             Durability::Fsync | Durability::Os => 0,
             Durability::Interval => self.cfg.interval_ms,
