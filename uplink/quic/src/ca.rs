@@ -33,6 +33,7 @@ pub const CLOUD_DNS_NAME: &str = "headwater-cloud";
 
 const CERTIFICATE_FILE: &str = "ca.pem";
 const KEY_FILE: &str = "ca.key";
+const DAMAGED_FILE: &str = "ca.damaged.pem";
 
 /// Why the CA could not be opened, or could not sign.
 #[derive(Debug, thiserror::Error)]
@@ -97,7 +98,8 @@ pub struct Ca {
 impl Ca {
     /// Opens the CA in `dir`; makes it on first use. Several processes may do so at the same time:
     /// the key decides, and the first one to put it there wins. A key whose certificate a power cut
-    /// took gets another; a certificate without its key is an error.
+    /// took, or that does not parse any more, gets another, which is as good to every edge: it names
+    /// the same authority with the same key. A certificate without its key is an error.
     pub fn open(dir: &Path) -> Result<Ca, CaError> {
         fs::create_dir_all(dir).map_err(|source| io_error(dir, source))?;
         let (certificate, key) = (dir.join(CERTIFICATE_FILE), dir.join(KEY_FILE));
@@ -108,6 +110,13 @@ impl Ca {
             install_first(&key, KeyPair::generate()?.serialize_pem().as_bytes(), 0o600)?;
         }
         let pair = load_key(&key)?;
+        let is_damaged =
+            certificate.exists() && fs::read(&certificate).is_ok_and(|pem| !is_certificate(&pem));
+        if is_damaged {
+            let aside = dir.join(DAMAGED_FILE);
+            tracing::error!(path = %certificate.display(), aside = %aside.display(), "damaged; made anew from its key");
+            fs::rename(&certificate, &aside).map_err(|source| io_error(&certificate, source))?;
+        }
         if !certificate.exists() {
             let signed = ca_params()?.self_signed(&pair)?;
             install_first(&certificate, signed.pem().as_bytes(), 0o644)?;
@@ -227,6 +236,14 @@ fn content(path: &Path, reason: String) -> CaError {
     }
 }
 
+/// Whether this parses as a certificate.
+fn is_certificate(pem: &[u8]) -> bool {
+    let Ok(certificate) = CertificateDer::from_pem_slice(pem) else {
+        return false;
+    };
+    webpki::EndEntityCert::try_from(&certificate).is_ok()
+}
+
 fn load(certificate_path: &Path, key: KeyPair) -> Result<Ca, CaError> {
     let certificate_pem = read(certificate_path)?;
     let certificate = CertificateDer::from_pem_slice(certificate_pem.as_bytes())
@@ -335,6 +352,16 @@ mod tests {
         fs::remove_file(dir.path().join(CERTIFICATE_FILE)).unwrap();
         let again = Ca::open(dir.path()).unwrap();
         assert_eq!(first.reset_key(), again.reset_key());
+        let certificate = dir.path().join(CERTIFICATE_FILE);
+        for damage in [
+            &b""[..],
+            b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
+        ] {
+            fs::write(&certificate, damage).unwrap();
+            let again = Ca::open(dir.path()).unwrap();
+            assert_eq!(first.reset_key(), again.reset_key());
+            assert_eq!(fs::read(dir.path().join(DAMAGED_FILE)).unwrap(), damage);
+        }
         fs::remove_file(dir.path().join(KEY_FILE)).unwrap();
         assert!(matches!(Ca::open(dir.path()), Err(CaError::Half(_))));
     }
