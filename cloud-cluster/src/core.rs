@@ -20,7 +20,7 @@ use thiserror::Error;
 use tokio::sync::mpsc::{self, UnboundedReceiver};
 
 use crate::clock::Clock;
-use crate::cold::{ColdStore, SealConfig, Sealer};
+use crate::cold::{ColdError, ColdStore, Patience, SealConfig, Sealer};
 use crate::kafka::{Groups, Reader, Service, View};
 use crate::machine::{Gone, Machine};
 use crate::rebuild::Rebuild;
@@ -52,6 +52,9 @@ pub struct CoreConfig {
 pub enum StartError {
     #[error("making room: {0}")]
     Room(String),
+    /// Without its answer it is not known what there is: to start would be to lose it.
+    #[error("the object store: {0}")]
+    Cold(#[from] ColdError),
     #[error(transparent)]
     Topics(#[from] TopicError),
     #[error(transparent)]
@@ -131,11 +134,7 @@ impl Core {
             gone,
             clock.clone(),
         );
-        sealer
-            .make_room()
-            .await
-            .map_err(|e| StartError::Room(e.what))?;
-        begin_term(&*local, &machine).await?;
+        begin(&mut sealer, &local, &machine).await?;
         let rebuild = Rebuild {
             log: &*local,
             machine: &machine,
@@ -143,7 +142,7 @@ impl Core {
             clock: &clock,
         };
         let mut reason = LostReason::Journal;
-        if Rebuild::is_due(&machine) || (is_new && rebuild.finds_segments().await) {
+        if Rebuild::is_due(&machine) || (is_new && rebuild.finds_segments().await?) {
             is_clean = false;
             reason = LostReason::State;
             rebuild.run(&remains).await?;
@@ -227,6 +226,29 @@ impl Running {
     /// Ends them later, also when `self` was taken apart.
     pub fn tasks(&self) -> Tasks {
         self.tasks.clone()
+    }
+}
+
+/// Makes room, and begins the term. Without a store that takes segments the node serves what it can
+/// as long as the journal takes the term's entries: data waits for the sealer, reads do not.
+async fn begin(sealer: &mut Sealer, log: &LocalLog, machine: &Machine) -> Result<(), StartError> {
+    let mut patience = Patience::of_start();
+    loop {
+        let made = sealer.make_room().await;
+        if let Err(error) = &made {
+            if error.fatal {
+                return Err(StartError::Room(error.what.clone()));
+            }
+            tracing::warn!(error = error.what, "no room is made in the journal yet");
+        }
+        match (begin_term(log, machine).await, made) {
+            (Err(ProposeError::Full(_)), Err(error)) => {
+                if !patience.pause().await {
+                    return Err(StartError::Room(error.what));
+                }
+            }
+            (begun, _) => return Ok(begun?),
+        }
     }
 }
 

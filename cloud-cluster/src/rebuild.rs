@@ -24,6 +24,7 @@ use serde::Serialize;
 use crate::batches::peek;
 use crate::clock::Clock;
 use crate::cold::{ColdError, ColdStore, Facts, SegmentName};
+use crate::core::StartError;
 use crate::machine::Machine;
 use crate::shardlog::replay::{losses, put_back};
 use crate::shardlog::{ProposeError, Remains, ShardId, ShardLog, commit};
@@ -62,14 +63,14 @@ impl Rebuild<'_> {
     }
 
     /// Whether there are segments, where there should be nothing at all yet.
-    pub async fn finds_segments(&self) -> bool {
-        self.cold.list().await.is_ok_and(|names| !names.is_empty())
+    pub async fn finds_segments(&self) -> Result<bool, ColdError> {
+        Ok(!self.cold.list().await?.is_empty())
     }
 
     /// Puts all that can be found into the state. Done again from the start after a crash.
-    pub async fn run(&self, remains: &Remains) -> Result<(), ProposeError> {
+    pub async fn run(&self, remains: &Remains) -> Result<(), StartError> {
         tracing::error!("the state is lost with all its copies; it is rebuilt from what is left");
-        let found = self.look(remains).await;
+        let found = self.look(remains).await?;
         let mut rows = Rows::new();
         let topics = self.topics(&found, remains, &mut rows);
         for (tp, found) in found {
@@ -116,7 +117,7 @@ impl Rebuild<'_> {
         Ok(())
     }
 
-    async fn look(&self, remains: &Remains) -> BTreeMap<TopicPartition, Found> {
+    async fn look(&self, remains: &Remains) -> Result<BTreeMap<TopicPartition, Found>, ColdError> {
         let mut all: BTreeMap<TopicPartition, Found> = BTreeMap::new();
         for id in self.machine.shards.data() {
             let shard = self.machine.shards.read(id);
@@ -143,29 +144,38 @@ impl Rebuild<'_> {
             let found = all.entry(batch.tp.clone()).or_default();
             found.saw(meta.base, meta.end(), batch.epoch);
         }
-        match self.cold.list().await {
-            Ok(names) => {
-                for name in names {
-                    self.look_at(&name, &mut all).await;
-                }
-            }
-            Err(error) => tracing::error!(%error, "cold segments cannot be listed"),
+        for name in self.cold.list().await? {
+            self.look_at(&name, &mut all).await?;
         }
-        all
+        Ok(all)
     }
 
-    async fn look_at(&self, name: &SegmentName, all: &mut BTreeMap<TopicPartition, Found>) {
+    /// A segment that the store does not give now must not be taken for one that is gone: only where
+    /// the store answers, and goes on failing for this one object, the start goes on without it.
+    async fn look_at(
+        &self,
+        name: &SegmentName,
+        all: &mut BTreeMap<TopicPartition, Found>,
+    ) -> Result<(), ColdError> {
         let known = {
             let shard = self.machine.shards.read(self.machine.shards.of(&name.tp));
             let mut segments = shard.segments(&name.tp);
             segments.any(|(base, s)| base == name.base && s.uuid == name.uuid.as_u128())
         };
         if known {
-            return;
+            return Ok(());
         }
-        let facts: Result<Option<Facts>, ColdError> = self.cold.facts(name).await;
+        let facts = match self.cold.facts(name).await {
+            Err(error) => {
+                self.cold.list().await?;
+                tracing::error!(%error, segment = ?name, "not readable; it stays where it is");
+                all.entry(name.tp.clone()).or_default().missed(name.base);
+                return Ok(());
+            }
+            Ok(facts) => facts,
+        };
         match facts {
-            Ok(Some(facts)) => {
+            Some(facts) => {
                 let found = all.entry(name.tp.clone()).or_default();
                 let epoch = facts.epochs.last().map_or(0, |(epoch, _)| *epoch);
                 found.saw(name.base, facts.end, epoch);
@@ -175,9 +185,12 @@ impl Rebuild<'_> {
                     found.segments.insert(name.base, (uuid, facts));
                 }
             }
-            Ok(None) => tracing::error!(segment = ?name, "nothing in this segment is good"),
-            Err(error) => tracing::error!(%error, segment = ?name, "not readable"),
+            None => {
+                tracing::error!(segment = ?name, "nothing in this segment is good");
+                all.entry(name.tp.clone()).or_default().missed(name.base);
+            }
         }
+        Ok(())
     }
 
     /// Every topic that has a partition, or that the newest file names.
@@ -288,9 +301,16 @@ impl Rebuild<'_> {
 }
 
 impl Found {
-    fn saw(&mut self, base: Offset, end: Offset, epoch: i32) {
-        self.next = self.next.max(end);
+    /// There were records from `base` on. The log starts no later: what is gone belongs into the
+    /// ledger, and not below the start, where retention would have taken it.
+    fn missed(&mut self, base: Offset) {
+        self.next = self.next.max(base);
         self.first = Some(self.first.map_or(base, |first| first.min(base)));
+    }
+
+    fn saw(&mut self, base: Offset, end: Offset, epoch: i32) {
+        self.missed(base);
+        self.next = self.next.max(end);
         self.epoch = self.epoch.max(epoch);
     }
 }

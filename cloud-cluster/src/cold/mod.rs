@@ -11,6 +11,7 @@
 //! With local files every file and directory is fsynced here before the manifest names it, since
 //! `object_store`'s LocalFileSystem does not.
 
+mod ask;
 mod read;
 mod salvage;
 mod sealer;
@@ -24,14 +25,16 @@ use headwater_batch::{Offset, TopicPartition};
 use headwater_log::segment::{SegmentBytes, file_name};
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
-use object_store::{ObjectStore, PutPayload};
+use object_store::{ListResult, ObjectStore, PutPayload};
 use thiserror::Error;
 use uuid::Uuid;
 
+pub use ask::Patience;
 pub use read::{Found, batches};
 pub use salvage::{Facts, Salvaged};
 pub use sealer::{SealConfig, Sealer};
 
+use ask::Failing;
 use read::IndexCache;
 
 /// The object store of this cluster.
@@ -41,12 +44,17 @@ pub struct ColdStore {
     /// Set for local files: they are synced here.
     root: Option<PathBuf>,
     indexes: IndexCache,
+    failing: Failing,
 }
 
 #[derive(Debug, Error)]
 pub enum ColdError {
-    #[error("object store: {0}")]
-    Store(#[from] object_store::Error),
+    #[error("{object}: {source}")]
+    Store {
+        /// Its name in the store, or what was listed.
+        object: String,
+        source: object_store::Error,
+    },
     #[error("{path}: {source}", path = path.display())]
     Io {
         path: PathBuf,
@@ -64,10 +72,16 @@ impl ColdError {
     /// Whether the objects themselves are damaged or gone, and not the way to them.
     pub fn is_rot(&self) -> bool {
         use object_store::Error::NotFound;
-        matches!(
-            self,
-            ColdError::Corrupt { .. } | ColdError::Store(NotFound { .. })
-        )
+        match self {
+            ColdError::Corrupt { .. } => true,
+            ColdError::Store { source, .. } => matches!(source, NotFound { .. }),
+            ColdError::Io { .. } => false,
+        }
+    }
+
+    /// Whether the store may answer the same request later.
+    pub fn is_transient(&self) -> bool {
+        matches!(self, ColdError::Store { .. }) && !self.is_rot()
     }
 
     /// Whether an fsync failed, after which nothing is known about what was written (J6).
@@ -127,12 +141,16 @@ impl ColdStore {
             source,
         };
         std::fs::create_dir_all(root).map_err(io)?;
-        let store = LocalFileSystem::new_with_prefix(root)?.with_automatic_cleanup(true);
+        let opened = LocalFileSystem::new_with_prefix(root);
+        let object = root.display().to_string();
+        let opened = opened.map_err(|source| ColdError::Store { object, source })?;
+        let store = opened.with_automatic_cleanup(true);
         let root = root.canonicalize().map_err(io)?;
         Ok(ColdStore {
             store: Arc::new(store),
             root: Some(root),
             indexes: IndexCache::default(),
+            failing: Failing::default(),
         })
     }
 
@@ -142,6 +160,7 @@ impl ColdStore {
             store,
             root: None,
             indexes: IndexCache::default(),
+            failing: Failing::default(),
         }
     }
 
@@ -155,7 +174,10 @@ impl ColdStore {
         let files = [("log", log), ("index", index), ("timeindex", timeindex)];
         for (suffix, bytes) in files {
             let payload = PutPayload::from_bytes(Bytes::from(bytes));
-            self.store.put(&name.object(suffix), payload).await?;
+            let object = name.object(suffix);
+            let put = || self.store.put(&object, payload.clone());
+            let patience = Patience::of_reader();
+            self.ask(object.as_ref(), patience, put).await?;
         }
         let Some(root) = self.root.clone() else {
             return Ok(());
@@ -173,9 +195,12 @@ impl ColdStore {
     pub async fn delete(&self, name: &SegmentName) -> Result<(), ColdError> {
         self.indexes.forget(name);
         for suffix in SUFFIXES {
-            match self.store.delete(&name.object(suffix)).await {
-                Ok(()) | Err(object_store::Error::NotFound { .. }) => {}
-                Err(error) => return Err(error.into()),
+            let object = name.object(suffix);
+            let delete = || self.store.delete(&object);
+            let patience = Patience::of_reader();
+            match self.ask(object.as_ref(), patience, delete).await {
+                Err(error) if !error.is_rot() => return Err(error),
+                _ => {}
             }
         }
         Ok(())
@@ -183,16 +208,22 @@ impl ColdStore {
 
     /// Every segment that has an object, in the manifest or not.
     pub async fn list(&self) -> Result<Vec<SegmentName>, ColdError> {
-        let top = self.store.list_with_delimiter(None).await?;
+        let top = self.list_in(None).await?;
         let mut names = Vec::new();
         for partition in top.common_prefixes {
-            let runs = self.store.list_with_delimiter(Some(&partition)).await?;
+            let runs = self.list_in(Some(&partition)).await?;
             for run in runs.common_prefixes {
-                let objects = self.store.list_with_delimiter(Some(&run)).await?.objects;
+                let objects = self.list_in(Some(&run)).await?.objects;
                 names.extend(objects.iter().find_map(|o| SegmentName::parse(&o.location)));
             }
         }
         Ok(names)
+    }
+
+    async fn list_in(&self, prefix: Option<&Path>) -> Result<ListResult, ColdError> {
+        let object = prefix.map_or("all segments", AsRef::as_ref);
+        let list = || self.store.list_with_delimiter(prefix);
+        self.ask(object, Patience::of_start(), list).await
     }
 }
 

@@ -8,9 +8,8 @@ use bytes::Bytes;
 use headwater_batch::{BatchView, HEADER_BYTES, Offset};
 use headwater_log::segment::{BatchMeta, position_for, time_floor};
 use headwater_shard::Segment;
-use object_store::ObjectStore;
 
-use super::{ColdError, ColdStore, SegmentName};
+use super::{ColdError, ColdStore, Patience, SegmentName};
 use crate::batches::{ANY_SIZE, peek};
 
 /// The most bytes of indexes that are kept in memory; the oldest go first.
@@ -96,13 +95,8 @@ impl ColdStore {
         if let Some(indexes) = self.indexes.find(name) {
             return Ok(indexes);
         }
-        let index = self.store.get(&name.object("index")).await?.bytes().await?;
-        let timeindex = self
-            .store
-            .get(&name.object("timeindex"))
-            .await?
-            .bytes()
-            .await?;
+        let index = self.whole(name, "index", Patience::of_reader()).await?;
+        let timeindex = self.whole(name, "timeindex", Patience::of_reader()).await?;
         let indexes = Arc::new(Indexes { index, timeindex });
         self.indexes.keep(name, indexes.clone());
         Ok(indexes)
@@ -171,7 +165,21 @@ impl ColdStore {
     }
 
     async fn log_range(&self, name: &SegmentName, range: Range<u64>) -> Result<Bytes, ColdError> {
-        Ok(self.store.get_range(&name.object("log"), range).await?)
+        let object = name.object("log");
+        let get = || self.store.get_range(&object, range.clone());
+        self.ask(object.as_ref(), Patience::of_reader(), get).await
+    }
+
+    /// All of one object.
+    pub(super) async fn whole(
+        &self,
+        name: &SegmentName,
+        suffix: &str,
+        patience: Patience,
+    ) -> Result<Bytes, ColdError> {
+        let object = name.object(suffix);
+        let get = || async { self.store.get(&object).await?.bytes().await };
+        self.ask(object.as_ref(), patience, get).await
     }
 }
 

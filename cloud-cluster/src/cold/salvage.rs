@@ -4,7 +4,7 @@ use bytes::Bytes;
 use headwater_batch::{BatchView, HEADER_BYTES, Offset, stamp};
 use headwater_log::segment::SegmentBuilder;
 
-use super::{ColdError, ColdStore, SegmentName};
+use super::{ColdError, ColdStore, Patience, SegmentName};
 use crate::batches::{ANY_SIZE, peek};
 use crate::cold::Found;
 
@@ -35,11 +35,11 @@ impl ColdStore {
         &self,
         name: &SegmentName,
         end: Option<Offset>,
+        patience: Patience,
     ) -> Result<Salvaged, ColdError> {
-        let log = match self.store.get(&name.object("log")).await {
-            Ok(found) => found.bytes().await?,
-            Err(object_store::Error::NotFound { .. }) => Bytes::new(),
-            Err(error) => return Err(error.into()),
+        let log = match self.whole(name, "log", patience).await {
+            Err(error) if error.is_rot() => Bytes::new(),
+            log => log?,
         };
         let salvaged = salvage(&log, name.base, end);
         if !salvaged.batches.is_empty() {
@@ -50,7 +50,8 @@ impl ColdStore {
 
     /// Looks at a segment that the manifest does not name. `None`: there is nothing good in it.
     pub async fn facts(&self, name: &SegmentName) -> Result<Option<Facts>, ColdError> {
-        let salvaged = self.salvage(name, None).await?;
+        let patience = Patience::of_start();
+        let salvaged = self.salvage(name, None, patience).await?;
         let Some(last) = salvaged.batches.last() else {
             return Ok(None);
         };
@@ -62,19 +63,25 @@ impl ColdStore {
                 epochs.push((epoch, found.meta.base));
             }
         }
-        let size = |suffix| async move {
-            let head = self.store.head(&name.object(suffix)).await;
-            head.map_or(0, |meta| meta.size)
-        };
         let times = salvaged.batches.iter().map(|f| f.meta.max_timestamp);
         Ok(Some(Facts {
             end: last.meta.end(),
-            log_bytes: size("log").await,
-            index_bytes: size("index").await,
-            time_index_bytes: size("timeindex").await,
+            log_bytes: self.size(name, "log").await?,
+            index_bytes: self.size(name, "index").await?,
+            time_index_bytes: self.size(name, "timeindex").await?,
             max_timestamp: times.max().unwrap_or(-1),
             epochs,
         }))
+    }
+
+    /// Bytes of one object; 0 when it is gone.
+    async fn size(&self, name: &SegmentName, suffix: &str) -> Result<u64, ColdError> {
+        let object = name.object(suffix);
+        let head = || self.store.head(&object);
+        match self.ask(object.as_ref(), Patience::of_start(), head).await {
+            Err(error) if error.is_rot() => Ok(0),
+            head => head.map(|meta| meta.size),
+        }
     }
 
     /// Indexes of what is whole from the front on, in memory: the objects stay as they are.

@@ -66,6 +66,8 @@ pub struct Sealer {
 
 /// How often it is looked whether a round is due.
 const LOOK: Duration = Duration::from_millis(200);
+/// The same after rounds that failed, one after the other.
+const LOOK_MAX: Duration = Duration::from_secs(5);
 
 impl Sealer {
     pub fn new(
@@ -91,6 +93,7 @@ impl Sealer {
 
     /// Runs until the node stops. Returns the error that has to stop it.
     pub async fn run(&mut self) -> String {
+        let mut pause = LOOK;
         loop {
             tokio::select! {
                 biased;
@@ -98,14 +101,19 @@ impl Sealer {
                     let Some(gone) = gone else { std::future::pending().await };
                     self.delete(gone).await;
                 }
-                () = tokio::time::sleep(LOOK) => {
+                () = tokio::time::sleep(pause) => {
                     if !self.is_due() {
                         continue;
                     }
                     match self.round().await {
-                        Ok(()) => {}
+                        Ok(()) => pause = LOOK,
                         Err(error) if error.fatal => return error.what,
-                        Err(error) => tracing::warn!(error = %error.what, "sealing failed; tried again"),
+                        Err(error) => {
+                            if pause == LOOK {
+                                tracing::warn!(error = %error.what, "sealing failed; tried again");
+                            }
+                            pause = (pause * 2).min(LOOK_MAX);
+                        }
                     }
                     self.last_round = Instant::now();
                 }
@@ -312,7 +320,10 @@ impl Sealer {
         }
         metrics::gauge!("headwater_cold_segments_missing")
             .set(known.difference(&listed).count() as f64);
-        for leftover in listed.difference(&known).filter(|_| delete) {
+        // A manifest that was rebuilt may lack what could not be read then: that is all there is of it.
+        let mut data = self.machine.shards.data();
+        let rebuilt = data.any(|id| self.machine.shards.read(id).doubt().is_some());
+        for leftover in listed.difference(&known).filter(|_| delete && !rebuilt) {
             tracing::info!(segment = ?leftover, "a leftover segment is deleted");
             self.cold.delete(leftover).await?;
         }

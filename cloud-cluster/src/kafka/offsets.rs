@@ -110,10 +110,8 @@ impl Reader {
                     let reaches = |f: &Found| f.meta.max_timestamp >= timestamp;
                     good.into_iter().find(reaches)
                 }
-                Err(error) => {
-                    tracing::warn!(%error, %tp, "a cold segment cannot be searched");
-                    return Err(ErrorCode::KafkaStorageError);
-                }
+                // Said by the store itself, once; the client asks again.
+                Err(_) => return Err(ErrorCode::KafkaStorageError),
             };
             if let Some(found) = found.and_then(|f| record_at(&f, start, timestamp)) {
                 return Ok(Some(found));

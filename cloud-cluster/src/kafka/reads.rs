@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use super::budget::Budget;
 use super::errors;
 use crate::clock::Clock;
-use crate::cold::{ColdStore, Found, SegmentName};
+use crate::cold::{ColdStore, Found, Patience, SegmentName};
 use crate::hot::{Hot, PartitionLog};
 use crate::shardlog::{ShardLog, commit};
 use crate::shards::Shards;
@@ -161,10 +161,9 @@ impl Reader {
                     }
                     from = segment.end;
                 }
-                Err(error) => {
-                    tracing::warn!(%error, %tp, %from, "a cold segment cannot be read");
-                    return Err(ErrorCode::KafkaStorageError);
-                }
+                // Said by the store itself, once. Clients ask again after this, where
+                // OFFSET_OUT_OF_RANGE would have them reset (C3).
+                Err(_) => return Err(ErrorCode::KafkaStorageError),
             }
         }
         Err(ErrorCode::OffsetNotAvailable)
@@ -177,10 +176,10 @@ impl Reader {
         name: &SegmentName,
         end: Offset,
     ) -> Result<Vec<Found>, ErrorCode> {
-        let salvaged = self.cold.salvage(name, Some(end)).await.map_err(|error| {
-            tracing::warn!(%error, %tp, "a damaged segment cannot be looked through");
-            ErrorCode::KafkaStorageError
-        })?;
+        let patience = Patience::of_reader();
+        let salvaged = self.cold.salvage(name, Some(end), patience).await;
+        // Said by the store itself, once; the client asks again.
+        let salvaged = salvaged.map_err(|_| ErrorCode::KafkaStorageError)?;
         let (shard, at_ms) = (self.shards.of(tp), self.clock.wall_ms());
         let partition = self
             .shards

@@ -327,17 +327,19 @@ pub(crate) fn put_back(machine: &Machine, carried: CarriedAt, position: u64) -> 
     true
 }
 
-/// Acknowledged records that are neither in a segment nor in the journal, nor in the ledger yet.
+/// Acknowledged records that are neither in a segment of the manifest nor in the journal, nor in the
+/// ledger yet.
 pub(crate) fn losses(machine: &Machine) -> Vec<Loss> {
     let mut losses = Vec::new();
     for id in machine.shards.data() {
         let shard = machine.shards.read(id);
         for (tp, partition) in shard.partitions() {
-            let mut at = partition.start.max(partition.cold_end);
+            let mut at = partition.start;
+            let cold = shard.segments(tp).map(|(base, s)| (base, s.end));
             let log = machine.hot.partition(tp);
-            let held = log.map(|log| log.range(at, partition.next));
+            let held = log.map(|log| log.range(at.max(partition.cold_end), partition.next));
             let held = held.unwrap_or_default().into_iter();
-            let ends = held.map(|(base, batch)| (base, batch.end));
+            let ends = cold.chain(held.map(|(base, batch)| (base, batch.end)));
             for (base, end) in ends.chain([(partition.next, partition.next)]) {
                 let from = shard.lost_end(tp, at);
                 if from < base {

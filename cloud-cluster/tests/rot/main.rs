@@ -6,6 +6,8 @@
 // Helpers of tests are tests, which clippy does not see.
 #![allow(clippy::unwrap_used)]
 
+mod store;
+mod store_faults;
 mod world;
 
 use std::path::Path;

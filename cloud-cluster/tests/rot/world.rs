@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::store::{Faults, Faulty};
 use bytes::Bytes;
 use cloud_cluster::clock::{Clock, Simulated};
 use cloud_cluster::cold::{ColdStore, SealConfig};
@@ -38,6 +39,8 @@ pub struct World {
     pub seed: u64,
     pub disk: SimDisk,
     pub objects: Arc<InMemory>,
+    /// What the store's next requests come to.
+    pub faults: Arc<Faults>,
     pub model: Model,
     starts: u64,
 }
@@ -122,6 +125,7 @@ impl World {
             seed,
             disk: SimDisk::new(seed),
             objects: Arc::new(InMemory::new()),
+            faults: Arc::default(),
             model: Model::default(),
             starts: 0,
         }
@@ -131,7 +135,11 @@ impl World {
     pub async fn start(&mut self) -> Node {
         self.starts += 1;
         let source = Simulated::new(self.seed * 1000 + self.starts, 1_700_000_000_000);
-        let cold = Arc::new(ColdStore::of(self.objects.clone()));
+        let store = Faulty {
+            objects: self.objects.clone(),
+            faults: self.faults.clone(),
+        };
+        let cold = Arc::new(ColdStore::of(Arc::new(store)));
         let medium = Medium::files(Arc::new(self.disk.clone()));
         let clock = Clock::new(Arc::new(source));
         let opened = Core::open(config(false), &medium, cold, clock);
