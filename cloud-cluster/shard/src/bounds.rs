@@ -20,13 +20,12 @@ pub const OFFSET_METADATA_BYTES: usize = 4096;
 /// Consumer groups of one shard. More are refused.
 pub const GROUPS: usize = 100_000;
 
-/// Ledger entries of one shard. At the bound neighbours of one stream are merged as always; a new
-/// entry that cannot be merged takes the place of the oldest, and [`crate::Shard::ledger_dropped`]
-/// counts it.
+/// Ledger entries of one shard. From here on the gaps of each stream are folded into one line, so
+/// that the ledger has at most this and [`LEDGER_FOLD_EVERY`] lines, or as many as there are streams.
 pub const LEDGER_ENTRIES: usize = 65_536;
 
-/// Ranges of lost records that one shard remembers. At the bound the first by name goes.
-pub const LOST_RANGES: usize = 65_536;
+/// A full ledger is folded once for so many new lines.
+pub const LEDGER_FOLD_EVERY: u64 = 1024;
 
 /// Bytes of one encoded entry without its batch. A longer one is not decoded.
 pub const ENTRY_HEAD_BYTES: usize = 4 << 20;

@@ -10,7 +10,6 @@ use headwater_proto::stream::SessionEntry;
 use headwater_proto::{Incarnation, StreamKey};
 use serde::{Deserialize, Serialize};
 
-use crate::bounds::LOST_RANGES;
 use crate::key::Key;
 use crate::outcome::{Applied, Effect, Outcome, Refusal};
 use crate::state::Shard;
@@ -65,11 +64,8 @@ impl Shard {
         if from >= range.to {
             return Applied::quiet(Outcome::Done);
         }
-        if self.lost.len() >= LOST_RANGES {
-            if let Some(((tp, from), _)) = self.lost.pop_first() {
-                self.touch(Key::Lost(tp, from));
-            }
-        }
+        // No bound but the medium's: each line stands for stored bytes that are gone, more of them
+        // than the line takes.
         self.lost.insert((tp.clone(), from), range.clone());
         self.touch(Key::Lost(tp.clone(), from));
         let effect = Effect::Lost(tp.clone(), from, range.to);

@@ -41,7 +41,6 @@ pub(crate) struct Head {
     pub rules: u32,
     pub next_producer_id: i64,
     pub ledger_next: u64,
-    pub ledger_dropped: u64,
 }
 
 /// One shard. See the crate's documentation for what it promises.
@@ -58,6 +57,8 @@ pub struct Shard {
     pub(crate) groups: BTreeMap<String, Group>,
     pub(crate) group_offsets: BTreeMap<String, BTreeMap<TopicPartition, Committed>>,
     pub(crate) ledger: BTreeMap<u64, LedgerEntry>,
+    /// Lines of the ledger by edge partition: derived from it.
+    pub(crate) ledger_of: BTreeMap<(EdgeName, TopicPartition), BTreeSet<u64>>,
     pub(crate) lost: BTreeMap<(TopicPartition, Offset), LostRange>,
     pub(crate) doubt: Option<Doubt>,
     /// For the next checkpoint.
@@ -98,7 +99,6 @@ impl Shard {
                 rules: 1,
                 next_producer_id: 0,
                 ledger_next: 0,
-                ledger_dropped: 0,
             },
             topics: BTreeMap::new(),
             edges: BTreeMap::new(),
@@ -110,6 +110,7 @@ impl Shard {
             groups: BTreeMap::new(),
             group_offsets: BTreeMap::new(),
             ledger: BTreeMap::new(),
+            ledger_of: BTreeMap::new(),
             lost: BTreeMap::new(),
             doubt: None,
             dirty: BTreeSet::new(),
@@ -424,7 +425,7 @@ impl Shard {
             Key::GroupOffset(group, tp) => {
                 put(self.group_offsets.entry(group).or_default(), tp, value)?;
             }
-            Key::Ledger(number) => put(&mut self.ledger, number, value)?,
+            Key::Ledger(number) => self.put_in_ledger(number, of_bytes(value)?),
             Key::Lost(tp, from) => put(&mut self.lost, (tp, from), value)?,
             Key::Doubt => self.doubt = Some(of_bytes(value)?),
         }
@@ -443,7 +444,7 @@ impl Shard {
             Key::Streams(edge, tp) => drop(self.streams.remove(&(edge, tp))),
             Key::Group(group) => drop(self.groups.remove(&group)),
             Key::GroupOffset(group, tp) => remove_from(&mut self.group_offsets, &group, &tp),
-            Key::Ledger(number) => drop(self.ledger.remove(&number)),
+            Key::Ledger(number) => drop(self.take_from_ledger(number)),
             Key::Lost(tp, from) => drop(self.lost.remove(&(tp, from))),
             Key::Doubt => self.doubt = None,
         }
@@ -545,11 +546,6 @@ impl Shard {
 
     pub fn ledger(&self) -> impl Iterator<Item = (u64, &LedgerEntry)> {
         self.ledger.iter().map(|(number, entry)| (*number, entry))
-    }
-
-    /// Ledger entries that had to make room for newer ones.
-    pub fn ledger_dropped(&self) -> u64 {
-        self.head.ledger_dropped
     }
 }
 

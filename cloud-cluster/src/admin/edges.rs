@@ -294,6 +294,15 @@ fn row(shard: u8, number: u64, entry: &LedgerEntry) -> Value {
             json!({ "parent": parent.incarnation.to_string(), "at": parent.fork.0 }),
         ),
         Loss::Quarantine(reason) => ("quarantine", json!({ "reason": format!("{reason:?}") })),
+        Loss::Gaps {
+            from,
+            to,
+            records,
+            lines,
+        } => (
+            "gaps",
+            json!({ "from": from.0, "to": to.0, "records": records, "lines": lines }),
+        ),
     };
     row["kind"] = kind.into();
     row["detail"] = detail;

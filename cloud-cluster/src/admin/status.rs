@@ -29,7 +29,6 @@ pub(super) async fn status(Extract(state): Extract<State>) -> Json<Value> {
             "is_metadata": id == shards.meta(),
             "applied": at.index,
             "term": at.term,
-            "ledger_dropped": shard.ledger_dropped(),
         }));
     }
     let edges_connected = inner
