@@ -18,7 +18,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use headwater_batch::{Offset, TopicName, TopicPartition};
-use headwater_shard::{Doubt, Entry, Key, LostRange, LostReason, Partition, Segment, Topic};
+use headwater_shard::{
+    Doubt, Entry, Key, LostRange, LostReason, Partition, Segment, Topic, row_value,
+};
 use serde::Serialize;
 
 use crate::batches::peek;
@@ -316,6 +318,5 @@ impl Found {
 }
 
 fn row(key: &Key, value: &impl Serialize) -> (Vec<u8>, Option<Vec<u8>>) {
-    let value = postcard::to_stdvec(value).expect("state holds nothing postcard refuses");
-    (key.to_bytes(), Some(value))
+    (key.to_bytes(), Some(row_value(value)))
 }

@@ -43,5 +43,5 @@ pub use outcome::{Appended, Applied, Effect, Outcome, Refusal};
 pub use partition::Partition;
 pub use producers::{Producer, SeenBatch};
 pub use segments::Segment;
-pub use state::{At, LoadError, RULES_VERSION, Shard, SnapshotChunk};
+pub use state::{At, LoadError, ROW_FORMAT, RULES_VERSION, Shard, SnapshotChunk, row_value};
 pub use topics::Topic;

@@ -67,11 +67,17 @@ pub struct Shard {
     recent: BTreeSet<Key>,
 }
 
+/// The first byte of every row's value. A row of another format is not understood: the meaning of a
+/// value changes with a new number here, and what wrote it is then read for as long as it is about.
+pub const ROW_FORMAT: u8 = 1;
+
 /// Why stored state was not taken.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum LoadError {
     #[error("a stored key does not parse")]
     Key,
+    #[error("the stored value of {key:?} has format {format}, this build knows {ROW_FORMAT}")]
+    Format { key: Box<Key>, format: u8 },
     #[error("the stored value of {0:?} does not parse")]
     Value(Box<Key>),
 }
@@ -289,8 +295,16 @@ impl Shard {
     /// Puts one stored row back. Rows may come in any order.
     pub fn load(&mut self, key: &[u8], value: &[u8]) -> Result<(), LoadError> {
         let key = Key::from_bytes(key).ok_or(LoadError::Key)?;
-        self.insert(&key, value)
-            .ok_or_else(|| LoadError::Value(Box::new(key)))
+        match value.split_first() {
+            Some((&ROW_FORMAT, value)) => self
+                .insert(&key, value)
+                .ok_or_else(|| LoadError::Value(Box::new(key))),
+            Some((&format, _)) => Err(LoadError::Format {
+                key: Box::new(key),
+                format,
+            }),
+            None => Err(LoadError::Value(Box::new(key))),
+        }
     }
 
     /// Removes a row.
@@ -549,8 +563,14 @@ impl Shard {
     }
 }
 
+/// A row's value as it is stored: its format, then postcard.
+pub fn row_value<T: Serialize>(value: &T) -> Vec<u8> {
+    let bytes = postcard::to_extend(value, vec![ROW_FORMAT]);
+    bytes.expect("state holds nothing postcard refuses")
+}
+
 fn bytes_of<T: Serialize>(value: Option<&T>) -> Option<Vec<u8>> {
-    value.map(|value| postcard::to_stdvec(value).expect("state holds nothing postcard refuses"))
+    value.map(row_value)
 }
 
 fn of_bytes<T: DeserializeOwned>(value: &[u8]) -> Option<T> {

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use headwater_log::checkpoint::FileStore;
 use headwater_log::durable::{CheckpointUse, Report};
 use headwater_log::{Durable, DurableConfig, LogError};
-use headwater_shard::{Doubt, Key, Shard};
+use headwater_shard::{Doubt, Key, LoadError, Shard, row_value};
 use thiserror::Error;
 use tokio::sync::mpsc::{self, UnboundedReceiver};
 use tokio::sync::{Semaphore, watch};
@@ -27,12 +27,15 @@ use crate::machine::{Gone, Machine};
 use crate::shards::Shards;
 use crate::topics::TopicCache;
 
-/// Why a node does not start from its files: they cannot be read or written. What they hold is no
-/// reason.
+/// Why a node does not start from its files: they cannot be read or written, or a later build wrote
+/// them. Damage is no reason.
 #[derive(Debug, Error)]
 pub enum RecoverError {
     #[error(transparent)]
     Log(#[from] LogError),
+    /// The row is whole: to go on without it would be to throw away what that build knows.
+    #[error("the checkpoint was written by another build of cloud-cluster: shard {shard}: {error}")]
+    Build { shard: u8, error: LoadError },
 }
 
 /// A log that stands where it stood.
@@ -76,7 +79,7 @@ impl LocalLog {
         let report = recovered.report;
         say(&report);
         let mut shards = vec![Shard::new(); usize::from(config.data_shards) + 1];
-        let loaded = load(&mut shards, &recovered.checkpoint);
+        let loaded = load(&mut shards, &recovered.checkpoint)?;
         let (gone_sender, gone) = mpsc::unbounded_channel();
         let machine = Arc::new(Machine {
             shards: Arc::new(Shards::new(shards)),
@@ -194,7 +197,7 @@ fn doubt(machine: &Machine) {
         rebuilt: false,
         trusted: Default::default(),
     };
-    let row = postcard::to_stdvec(&doubt).expect("plain data always encodes");
+    let row = row_value(&doubt);
     for id in machine.shards.data() {
         let loaded = machine.shards.write(id).load(&Key::Doubt.to_bytes(), &row);
         loaded.expect("this row was just made");
@@ -286,7 +289,7 @@ fn start(
 }
 
 /// False: some rows were not understood.
-fn load(shards: &mut [Shard], rows: &[(Vec<u8>, Vec<u8>)]) -> bool {
+fn load(shards: &mut [Shard], rows: &[(Vec<u8>, Vec<u8>)]) -> Result<bool, RecoverError> {
     let mut all = true;
     for (row, value) in rows {
         let (id, key) = row
@@ -297,10 +300,44 @@ fn load(shards: &mut [Shard], rows: &[(Vec<u8>, Vec<u8>)]) -> bool {
             all = false;
             continue;
         };
-        if let Err(error) = shard.load(key, value) {
-            tracing::error!(shard = id, %error, "a checkpoint's row does not parse");
-            all = false;
+        match shard.load(key, value) {
+            Err(error @ LoadError::Format { .. }) => {
+                return Err(RecoverError::Build { shard: id, error });
+            }
+            Err(error) => {
+                tracing::error!(shard = id, %error, "a checkpoint's row does not parse");
+                all = false;
+            }
+            Ok(()) => {}
         }
     }
-    all
+    Ok(all)
+}
+
+#[cfg(test)]
+mod tests {
+    use headwater_shard::ROW_FORMAT;
+
+    use super::*;
+
+    /// Damage costs what it damaged; a later build's state is left alone.
+    #[test]
+    fn a_later_builds_checkpoint_stops_the_start_and_a_bad_row_does_not() {
+        let (key, whole) = (super::super::frames::row_key(0, &Key::Head.to_bytes()), {
+            Shard::new()
+                .row(&Key::Head)
+                .expect("a head is always there")
+        });
+        let mut shards = vec![Shard::new(); 2];
+        let mut load = |value: Vec<u8>| load(&mut shards, &[(key.clone(), value)]);
+        assert!(load(whole.clone()).expect("it parses"));
+        assert!(!load(whole[..2].to_vec()).expect("it is passed over"));
+        let mut later = whole;
+        later[0] = ROW_FORMAT + 1;
+        let error = load(later).expect_err("it is not understood").to_string();
+        assert!(
+            error.contains("shard 0") && error.contains("format 2"),
+            "{error}"
+        );
+    }
 }
