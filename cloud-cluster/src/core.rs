@@ -24,6 +24,7 @@ use crate::cold::{ColdError, ColdStore, Patience, SealConfig, Sealer};
 use crate::kafka::{Groups, Reader, Service, View};
 use crate::machine::{Gone, Machine};
 use crate::rebuild::Rebuild;
+use crate::registry::Registered;
 use crate::retention::{self, Retention};
 use crate::shardlog::{
     LocalLog, LocalLogConfig, Medium, ProposeError, RecoverError, Remains, ShardLog, Writer, commit,
@@ -72,6 +73,7 @@ pub struct Core {
     is_clean: bool,
     is_new: bool,
     remains: Remains,
+    registered: Option<Registered>,
 }
 
 /// A node that takes work. Its parts live until [`Running::abort`].
@@ -109,8 +111,15 @@ impl Core {
             is_clean: recovery.is_clean,
             is_new: recovery.is_new,
             remains: recovery.remains,
+            registered: None,
         };
         Ok((core, recovery.writer))
+    }
+
+    /// Says which edges have bundles. A node that is not told lets no edge pass for a newcomer.
+    pub fn with_edges(self, registered: Registered) -> Core {
+        let registered = Some(registered);
+        Core { registered, ..self }
     }
 
     /// Makes room in the journal, begins a term (C3) and starts the parts.
@@ -125,6 +134,7 @@ impl Core {
             mut is_clean,
             is_new,
             remains,
+            registered,
         } = self;
         let mut sealer = Sealer::new(
             config.seal.clone(),
@@ -140,6 +150,7 @@ impl Core {
             machine: &machine,
             cold: &cold,
             clock: &clock,
+            registered: registered.as_ref(),
         };
         let mut reason = LostReason::Journal;
         if Rebuild::is_due(&machine) || (is_new && rebuild.finds_segments().await?) {
@@ -153,6 +164,9 @@ impl Core {
                 .store_all()
                 .await
                 .map_err(|e| StartError::Room(e.what))?;
+        }
+        if let Some(registered) = &registered {
+            admit(registered, &*local, &machine).await?;
         }
         let tasks = Tasks::default();
         let (shards, log): (_, Arc<dyn ShardLog>) = (machine.shards.clone(), local.clone());
@@ -250,6 +264,22 @@ async fn begin(sealer: &mut Sealer, log: &LocalLog, machine: &Machine) -> Result
             (begun, _) => return Ok(begun?),
         }
     }
+}
+
+/// Edges whose bundles were made while no node ran, or whose rows are lost.
+async fn admit(
+    registered: &Registered,
+    log: &dyn ShardLog,
+    machine: &Machine,
+) -> Result<(), ProposeError> {
+    let meta = machine.shards.meta();
+    for (name, at_ms) in &registered.edges {
+        if machine.shards.read(meta).edge(name).is_none() {
+            let (name, at_ms) = (name.clone(), *at_ms);
+            commit(log, meta, Entry::AddEdge { name, at_ms }, Bytes::new()).await?;
+        }
+    }
+    Ok(())
 }
 
 /// C3: the leader of a new term answers once an entry of that term is applied.

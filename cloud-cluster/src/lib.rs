@@ -14,6 +14,7 @@
 //! | [`machine`], [`shards`], [`hot`] | applied state and the newest batches, for readers |
 //! | [`cold`], [`retention`] | sealing into an object store, reading from it, deleting |
 //! | [`rebuild`] | starting when the state is lost with all its copies |
+//! | [`registry`] | edges that have a bundle, in a file beside the CA |
 //! | [`topics`] | creating and deleting topics over several shards |
 //! | [`kafka`], [`uplink`], [`admin`] | the three listeners |
 //! | [`node`], [`config`] | putting it all together |
@@ -48,6 +49,7 @@ pub mod kafka;
 pub mod machine;
 pub mod node;
 pub mod rebuild;
+pub mod registry;
 pub mod retention;
 pub mod shardlog;
 pub mod shards;

@@ -7,11 +7,13 @@
 //! - Records that are left are readable at their offsets. How many there were behind them is not
 //!   known, so offsets go on [`JUMP`] further; the range between stands in the ledger.
 //! - Leader epochs go on above all that were seen.
-//! - Dedup state of streams cannot be rebuilt. Each shard is in doubt then: a stream that the cloud
-//!   ever acknowledged is set aside with an alarm until the operator trusts its edge's own word
-//!   (`edge trust`), since to take its records again would store them twice.
-//! - Group offsets, topic configuration and registered edges are gone as far as no row of theirs is
-//!   in the journal.
+//! - Dedup state of streams cannot be rebuilt. Each shard is in doubt then: a stream that may have sent
+//!   anything is set aside with an alarm until the operator trusts its edge's own word (`edge trust`),
+//!   since to take its records again would store them twice. See [`Doubt`] for those that go on.
+//! - Edges come from the [register](crate::registry).
+//! - Group offsets and topic configuration are gone as far as no row of theirs is in the journal: all
+//!   rows are in both checkpoint stores, and in each journal file's beginning while they take less
+//!   than an eighth of it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -19,7 +21,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use headwater_batch::{Offset, TopicName, TopicPartition};
 use headwater_shard::{
-    Doubt, Entry, Key, LostRange, LostReason, Partition, Segment, Topic, row_value,
+    Doubt, Edge, Entry, Key, LostRange, LostReason, Partition, Segment, Topic, row_value,
 };
 use serde::Serialize;
 
@@ -28,6 +30,7 @@ use crate::clock::Clock;
 use crate::cold::{ColdError, ColdStore, Facts, SegmentName};
 use crate::core::StartError;
 use crate::machine::Machine;
+use crate::registry::Registered;
 use crate::shardlog::replay::{losses, put_back};
 use crate::shardlog::{ProposeError, Remains, ShardId, ShardLog, commit};
 
@@ -42,6 +45,8 @@ pub(crate) struct Rebuild<'a> {
     pub machine: &'a Arc<Machine>,
     pub cold: &'a ColdStore,
     pub clock: &'a Clock,
+    /// Edges that have a bundle, where somebody keeps account of them.
+    pub registered: Option<&'a Registered>,
 }
 
 /// What is known of a partition by now.
@@ -86,16 +91,51 @@ impl Rebuild<'_> {
             batch.topic_id = None;
             put_back(self.machine, batch, *position);
         }
+        let meta = self.machine.shards.meta();
+        let doubt = row(&Key::Doubt, &self.doubt());
+        let mut rows = self.edges();
+        rows.push(match self.registered.is_some_and(|r| r.is_whole) {
+            true => doubt.clone(),
+            // Anybody may have been there before: nobody is a newcomer.
+            false => (doubt.0.clone(), None),
+        });
+        self.restore(meta, rows).await?;
         for shard in self.machine.shards.data() {
-            let trusted = BTreeSet::new();
-            let doubt = Doubt {
-                at_ms: self.clock.wall_ms(),
-                rebuilt: true,
-                trusted,
-            };
-            self.restore(shard, vec![row(&Key::Doubt, &doubt)]).await?;
+            self.restore(shard, vec![doubt.clone()]).await?;
         }
         Ok(())
+    }
+
+    fn doubt(&self) -> Doubt {
+        Doubt {
+            at_ms: self.clock.wall_ms(),
+            rebuilt: true,
+            trusted: BTreeSet::new(),
+            newcomers: BTreeSet::new(),
+        }
+    }
+
+    /// Everybody who is known, as one who was there before.
+    fn edges(&self) -> Vec<(Vec<u8>, Option<Vec<u8>>)> {
+        let meta = self.machine.shards.read(self.machine.shards.meta());
+        let registered = self.registered.iter().flat_map(|r| &r.edges);
+        let mut edges: BTreeMap<String, Edge> = BTreeMap::new();
+        for (name, added_ms) in registered {
+            let edge = Edge {
+                added_ms: *added_ms,
+                revoked_ms: None,
+                is_newcomer: false,
+            };
+            edges.entry(name.clone()).or_insert(edge);
+        }
+        for (name, edge) in meta.edges() {
+            let mut edge = edge.clone();
+            edge.is_newcomer = false;
+            edges.insert(name.clone(), edge);
+        }
+        let rows = edges.into_iter();
+        rows.map(|(name, edge)| row(&Key::Edge(name), &edge))
+            .collect()
     }
 
     /// Enters what is missing into the ledger.

@@ -24,7 +24,7 @@ use headwater_shard::{Entry, Outcome, Refusal};
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 
 use crate::clock::Clock;
-use crate::shardlog::{Pending, ProposeError, ShardLog, commit};
+use crate::shardlog::{Pending, ProposeError, ShardId, ShardLog, commit};
 use crate::shards::Shards;
 use crate::tasks::Tasks;
 use crate::topics::Topics;
@@ -219,8 +219,14 @@ impl Lane {
                 return reply.retry();
             }
         };
-        let (head, batch) = entry.encode();
         let shard = self.cluster.shards.of(&to);
+        if matches!(entry, StreamEntry::Session(_)) {
+            if let Err(error) = self.cluster.introduce(shard, &key.edge).await {
+                tracing::warn!(stream = %key, %error, "a session waits");
+                return reply.retry();
+            }
+        }
+        let (head, batch) = entry.encode();
         let entry = Entry::Stream {
             to: to.clone(),
             key,
@@ -332,6 +338,25 @@ impl Cluster {
             }
         };
         made.map_err(|e| e.to_string())
+    }
+
+    /// Tells a shard that lost its state that this edge came later.
+    async fn introduce(&self, shard: ShardId, edge: &EdgeName) -> Result<(), ProposeError> {
+        let is_due = {
+            let shard = self.shards.read(shard);
+            let doubt = shard.doubt();
+            doubt.is_some_and(|doubt| !doubt.newcomers.contains(edge.as_str()))
+        };
+        let is_newcomer = || {
+            let meta = self.shards.read(self.shards.meta());
+            meta.edge(edge.as_str())
+                .is_some_and(|edge| edge.is_newcomer)
+        };
+        if is_due && is_newcomer() {
+            let edge = edge.as_str().to_owned();
+            commit(&*self.log, shard, Entry::Newcomer { edge }, Bytes::new()).await?;
+        }
+        Ok(())
     }
 
     /// An edge whose bundle was made offline is known from its first connection on.

@@ -14,6 +14,9 @@ pub struct Edge {
     pub added_ms: i64,
     /// Set once and for ever: a revoked name is not used again, since certificates with it exist.
     pub revoked_ms: Option<i64>,
+    /// It came after the state was lost (see [`Doubt`](crate::Doubt)): there is nothing of it that
+    /// the cloud could have forgotten.
+    pub is_newcomer: bool,
 }
 
 /// The cloud partition that one edge partition writes to (rule U6).
@@ -30,13 +33,12 @@ impl Shard {
                 None => Outcome::Done,
             };
         }
-        self.edges.insert(
-            name.to_owned(),
-            Edge {
-                added_ms: at_ms,
-                revoked_ms: None,
-            },
-        );
+        let edge = Edge {
+            added_ms: at_ms,
+            revoked_ms: None,
+            is_newcomer: self.doubt.is_some(),
+        };
+        self.edges.insert(name.to_owned(), edge);
         self.touch(Key::Edge(name.to_owned()));
         Outcome::Done
     }
@@ -46,6 +48,7 @@ impl Shard {
         let edge = self.edges.entry(name.to_owned()).or_insert(Edge {
             added_ms: at_ms,
             revoked_ms: None,
+            is_newcomer: false,
         });
         edge.revoked_ms.get_or_insert(at_ms);
         self.touch(Key::Edge(name.to_owned()));

@@ -136,6 +136,10 @@ pub enum Entry {
         edge: String,
         source: TopicPartition,
     },
+    /// In a shard whose state was lost: this edge had no bundle then.
+    Newcomer {
+        edge: String,
+    },
 }
 
 /// What a consumer asked to have stored.

@@ -40,6 +40,9 @@ pub enum Loss {
         records: u64,
         lines: u64,
     },
+    /// No loss: the state was lost and the operator trusted the edge. Its records `[from, to)` were
+    /// there by then and not known as acknowledged, so each of them may stand in the topic twice.
+    Repeat { from: Offset, to: Offset },
 }
 
 impl Loss {
@@ -53,7 +56,7 @@ impl Loss {
                 records,
                 lines,
             } => Some((*from, *to, *records, *lines)),
-            Loss::Fork(_) | Loss::Quarantine(_) => None,
+            Loss::Fork(_) | Loss::Quarantine(_) | Loss::Repeat { .. } => None,
         }
     }
 }

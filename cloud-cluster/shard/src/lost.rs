@@ -35,14 +35,31 @@ pub enum LostReason {
 }
 
 /// The state of this shard was lost with all its copies, and rebuilt from what was left.
+///
+/// Nobody knows any more which records of an edge are stored. So each stream waits for the operator
+/// ([`Entry::TrustStream`](crate::Entry)), but for those that cannot have sent any: of an edge that
+/// came later, or with nothing ever written.
+///
+/// The metadata shard has one too, if it is known which edges there were: an edge that is added from
+/// then on is a newcomer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Doubt {
     pub at_ms: i64,
     /// What was left has been put into the state.
     pub rebuilt: bool,
     /// Streams that may go on: all incarnations where the operator said so, and single ones that
-    /// began since.
+    /// did.
     pub trusted: BTreeSet<(String, TopicPartition, Option<Incarnation>)>,
+    pub newcomers: BTreeSet<String>,
+}
+
+/// What a session comes to before its stream's table looks at it.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Admission {
+    Aside,
+    Open,
+    /// On the edge's word, and once: these of its records may be stored already, and come again.
+    Repeating(Offset, Offset),
 }
 
 impl Shard {
@@ -121,31 +138,46 @@ impl Shard {
         Outcome::Done
     }
 
+    pub(crate) fn newcomer(&mut self, edge: &str) -> Outcome {
+        let doubt = self.doubt.as_mut();
+        if doubt.is_some_and(|doubt| doubt.newcomers.insert(edge.to_owned())) {
+            self.touch(Key::Doubt);
+        }
+        Outcome::Done
+    }
+
     /// Looks at a session before its stream's table does: the table may lie behind what was
-    /// acknowledged. False: the stream is set aside.
-    pub(crate) fn may_open(&mut self, key: &StreamKey, session: &SessionEntry) -> bool {
+    /// acknowledged, and stored.
+    pub(crate) fn admit(&mut self, key: &StreamKey, session: &SessionEntry) -> Admission {
         let Some(doubt) = &self.doubt else {
-            return true;
+            return Admission::Open;
         };
         let (edge, tp, one) = (key.edge.as_str(), &key.tp, key.incarnation);
         let trusts = |one| doubt.trusted.contains(&(edge.to_owned(), tp.clone(), one));
-        if trusts(Some(one)) {
-            return true;
+        if trusts(Some(one)) || doubt.newcomers.contains(edge) {
+            return Admission::Open;
         }
-        if trusts(None) {
-            let place = (key.edge.clone(), tp.clone());
-            let streams = self.streams.entry(place).or_default();
-            if session.acked > Offset::ZERO {
-                streams.trust(one, session);
-            }
-            return true;
+        // It was never written to, so there is nothing that can have been sent.
+        if session.end <= session.origin {
+            self.trust(edge, tp, Some(one));
+            return Admission::Open;
         }
-        // One that nobody ever acknowledged anything begins here.
+        if !trusts(None) {
+            return Admission::Aside;
+        }
+        let streams = self.streams.entry((key.edge.clone(), tp.clone()));
+        let streams = streams.or_default();
         if session.acked > Offset::ZERO {
-            return false;
+            streams.trust(one, session);
         }
+        // Not heard of by the edge, these may have been stored all the same.
+        let known = streams.stream(one).map_or(session.origin, |s| s.next);
+        let from = known.max(session.acked).max(session.origin);
         self.trust(edge, tp, Some(one));
-        true
+        match from < session.end {
+            true => Admission::Repeating(from, session.end),
+            false => Admission::Open,
+        }
     }
 
     pub(crate) fn forget_lost(&mut self, tp: &TopicPartition) {

@@ -233,6 +233,7 @@ impl Shard {
             Entry::DeleteGroup { group } => self.delete_group(group),
             Entry::Restore { rows } => self.restore_rows(rows),
             Entry::TrustStream { edge, source } => self.trust(edge, source, None),
+            Entry::Newcomer { edge } => self.newcomer(edge),
             Entry::OpenPartition { .. }
             | Entry::ClosePartition { .. }
             | Entry::Produce { .. }

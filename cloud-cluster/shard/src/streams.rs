@@ -13,6 +13,7 @@ use headwater_proto::{
 
 use crate::key::Key;
 use crate::ledger::{LedgerEntry, Loss};
+use crate::lost::Admission;
 use crate::outcome::{Applied, Effect, Outcome, Refusal};
 use crate::partition::BatchFacts;
 use crate::state::{At, Shard};
@@ -40,8 +41,12 @@ impl Shard {
             },
             _ => None,
         };
+        let admission = match &entry {
+            StreamEntry::Session(session) => self.admit(key, session),
+            _ => Admission::Open,
+        };
         let outcome = match &entry {
-            StreamEntry::Session(session) if !self.may_open(key, session) => {
+            _ if admission == Admission::Aside => {
                 StreamOutcome::Quarantine(QuarantineReason::StateLost)
             }
             entry => {
@@ -58,7 +63,11 @@ impl Shard {
                 .expect("check_data saw partition and range");
             effects.push(effect);
         }
-        if let Some(loss) = loss_of(&outcome) {
+        let repeat = match admission {
+            Admission::Repeating(from, to) => Some(Loss::Repeat { from, to }),
+            Admission::Aside | Admission::Open => None,
+        };
+        for loss in repeat.into_iter().chain(loss_of(&outcome)) {
             let number = self.enter_ledger(LedgerEntry {
                 at_ms,
                 stream: key.clone(),

@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 
 use super::{Failure, State};
 use crate::node::{ca_of, revoke as revoke_in, revoked_of};
+use crate::registry;
 use crate::shardlog::commit;
 
 #[derive(Deserialize)]
@@ -102,14 +103,15 @@ pub(super) async fn add(
         none if none.is_empty() => inner.config.uplink_advertised(),
         some => some,
     };
-    let dir = ca_of(&inner.data_dir);
+    let (root, at_ms) = (inner.data_dir.clone(), inner.service.clock.wall_ms());
     let issued = tokio::task::spawn_blocking(move || {
-        Ca::open(&dir).and_then(|ca| ca.issue_edge(&name, &addresses))
+        registry::enter(&root, &name, at_ms).map_err(|e| e.to_string())?;
+        let ca = Ca::open(&ca_of(&root)).map_err(|e| e.to_string())?;
+        ca.issue_edge(&name, &addresses).map_err(|e| e.to_string())
     });
-    let issued = issued
-        .await
-        .map_err(|e| Failure::new(StatusCode::INTERNAL_SERVER_ERROR, e))?;
-    let bundle = issued.map_err(|e| Failure::new(StatusCode::INTERNAL_SERVER_ERROR, e))?;
+    let failed = |e: String| Failure::new(StatusCode::INTERNAL_SERVER_ERROR, e);
+    let bundle = issued.await.map_err(|e| failed(e.to_string()))?;
+    let bundle = bundle.map_err(failed)?;
     Ok(Json(
         json!({ "name": wanted.name, "bundle": bundle.to_text() }),
     ))
@@ -302,6 +304,10 @@ fn row(shard: u8, number: u64, entry: &LedgerEntry) -> Value {
         } => (
             "gaps",
             json!({ "from": from.0, "to": to.0, "records": records, "lines": lines }),
+        ),
+        Loss::Repeat { from, to } => (
+            "may-repeat",
+            json!({ "from": from.0, "to": to.0, "records": to.0 - from.0 }),
         ),
     };
     row["kind"] = kind.into();

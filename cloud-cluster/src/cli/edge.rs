@@ -9,7 +9,9 @@ use serde_json::{Value, json};
 
 use super::client::{ask, escaped};
 use super::{AdminAddress, Settings, ago};
+use crate::clock::Clock;
 use crate::node::{ca_of, revoke, revoked_of};
+use crate::registry;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum EdgeCommand {
@@ -42,8 +44,16 @@ pub(super) enum EdgeCommand {
     },
     /// Let an edge partition go on from where the edge itself says it was acknowledged.
     ///
-    /// For a cloud that lost its state with all its copies: until then it sets such streams aside.
-    /// What the edge sent and never heard of is stored a second time.
+    /// For a cloud that lost its state with all its copies. It does not know then what it has of an
+    /// edge, so it sets the edge's streams aside: the edge keeps its records and sends nothing. Only
+    /// what cannot have sent anything goes on by itself: an edge whose bundle was made later, and a
+    /// log that was never written to.
+    ///
+    /// Trusted, each incarnation of the edge partition goes on from the offset that the edge durably
+    /// noted as acknowledged, or from its beginning if it noted none. Nothing is lost by it. What
+    /// the edge had beyond that offset by then may have been stored before the loss, and comes again:
+    /// `ledger` shows that range as "may-repeat", once for each incarnation. The word holds for good,
+    /// and is not needed again after a restart.
     Trust {
         name: String,
         /// The edge's partition, such as mqtt-0.
@@ -140,6 +150,8 @@ fn add(name: &str, out: &Path, address: &[String], from: &Settings) -> Result<()
     if let Some(bad) = addresses.iter().find(|a| !headwater_quic::is_address(a)) {
         return Err(format!("--address {bad}: want HOST:PORT"));
     }
+    let entered = registry::enter(&config.data_dir, &name, Clock::system().wall_ms());
+    entered.map_err(|e| format!("{}: {e}", registry::path_of(&config.data_dir).display()))?;
     let ca = Ca::open(&ca_of(&config.data_dir)).map_err(|e| e.to_string())?;
     let bundle = ca
         .issue_edge(&name, &addresses)

@@ -8,7 +8,7 @@
 //! checkpoints/    the shards' state
 //! state/          the same once more, as plain files
 //! segments/       cold segments, in Kafka's format
-//! ca/             the private CA and the revocation list
+//! ca/             the private CA, the register of edges and the revocation list
 //! ```
 //!
 //! `unsafe` is used for one system call that this crate's oldest compiler does not have: `flock`.
@@ -84,6 +84,10 @@ impl DataDir {
             shards,
             _lock: lock,
         })
+    }
+
+    pub fn root(&self) -> &Path {
+        &self.root
     }
 
     pub fn journal(&self) -> PathBuf {

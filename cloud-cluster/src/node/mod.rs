@@ -26,6 +26,7 @@ use crate::cold::{ColdError, ColdStore, SealConfig};
 use crate::config::{Config, ConfigError};
 use crate::core::{Core, CoreConfig, StartError};
 use crate::kafka::{KafkaConfig, Listener, View};
+use crate::registry::{self, Registered};
 use crate::retention::Retention;
 use crate::shardlog::local::GROUP_BYTES;
 use crate::shardlog::{LocalLog, LocalLogConfig, Medium, RecoverError};
@@ -185,7 +186,11 @@ async fn open(config: &Config, data: &DataDir) -> Result<Core, NodeError> {
         .await
         .map_err(|e| NodeError::Failed(e.to_string()))??;
     core.log.run_on_thread(writer);
-    Ok(core)
+    let registered = registry::begin(data.root()).and_then(|()| registry::read(data.root()));
+    Ok(core.with_edges(registered.unwrap_or_else(|error| {
+        tracing::error!(%error, path = %registry::path_of(data.root()).display(), "not readable");
+        Registered::default()
+    })))
 }
 
 fn core_config(config: &Config, data: &DataDir) -> CoreConfig {

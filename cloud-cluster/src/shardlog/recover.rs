@@ -196,6 +196,7 @@ fn doubt(machine: &Machine) {
         at_ms: 0,
         rebuilt: false,
         trusted: Default::default(),
+        newcomers: Default::default(),
     };
     let row = row_value(&doubt);
     for id in machine.shards.data() {

@@ -8,6 +8,7 @@
 
 mod store;
 mod store_faults;
+mod trust;
 mod world;
 
 use std::path::Path;

@@ -11,6 +11,7 @@ use cloud_cluster::clock::{Clock, Simulated};
 use cloud_cluster::cold::{ColdStore, SealConfig};
 use cloud_cluster::core::{Core, CoreConfig, Running};
 use cloud_cluster::kafka::View;
+use cloud_cluster::registry::Registered;
 use cloud_cluster::retention::Retention;
 use cloud_cluster::shardlog::{LocalLogConfig, Medium, commit};
 use headwater_batch::{BatchBuilder, Level, NewRecord, Offset, TopicPartition};
@@ -39,6 +40,8 @@ pub struct World {
     pub seed: u64,
     pub disk: SimDisk,
     pub objects: Arc<InMemory>,
+    /// The register of edges, where there is one.
+    pub registered: Option<Registered>,
     /// What the store's next requests come to.
     pub faults: Arc<Faults>,
     pub model: Model,
@@ -125,6 +128,7 @@ impl World {
             seed,
             disk: SimDisk::new(seed),
             objects: Arc::new(InMemory::new()),
+            registered: None,
             faults: Arc::default(),
             model: Model::default(),
             starts: 0,
@@ -144,6 +148,10 @@ impl World {
         let clock = Clock::new(Arc::new(source));
         let opened = Core::open(config(false), &medium, cold, clock);
         let (core, writer) = opened.unwrap_or_else(|e| panic!("the node does not start: {e}"));
+        let core = match self.registered.clone() {
+            Some(registered) => core.with_edges(registered),
+            None => core,
+        };
         let writer = tokio::spawn(writer.serve());
         let view = View {
             cluster_id: "c".into(),
@@ -215,7 +223,19 @@ impl World {
     }
 
     pub async fn session(&self, node: &Node, acked: i64) -> StreamOutcome {
-        let end = Offset(self.model.stream_next + 1_000);
+        let end = self.model.stream_next + 1_000;
+        self.session_of(node, stream(), acked, end).await
+    }
+
+    /// Of any stream, with a log `[0, end)`.
+    pub async fn session_of(
+        &self,
+        node: &Node,
+        key: StreamKey,
+        acked: i64,
+        end: i64,
+    ) -> StreamOutcome {
+        let end = Offset(end);
         let session = StreamEntry::Session(SessionEntry {
             partitions: 1,
             origin: Offset(0),
@@ -230,15 +250,19 @@ impl World {
             }],
             at_ms: 1,
         });
-        self.send(node, session).await
+        self.send_as(node, key, session).await
     }
 
     pub async fn send(&self, node: &Node, entry: StreamEntry) -> StreamOutcome {
+        self.send_as(node, stream(), entry).await
+    }
+
+    pub async fn send_as(&self, node: &Node, key: StreamKey, entry: StreamEntry) -> StreamOutcome {
         let (answers, mut answered) = tokio::sync::mpsc::unbounded_channel();
         use headwater_quic::server::{Reply, Sink};
         let ticket = headwater_proto::cloud::Ticket(1);
         let reply = Reply::new(ticket, answers);
-        node.running.receiver.commit(stream(), entry, reply);
+        node.running.receiver.commit(key, entry, reply);
         let (_, outcome) = answered.recv().await.expect("a reply always comes");
         outcome.expect("the log works")
     }
