@@ -5,8 +5,10 @@
 //! that lost what it had gets it again from the other with the next checkpoint.
 //!
 //! The copy is one file per generation, written whole: with each checkpoint it costs reading the last
-//! one and writing the new one, each of the size of the state (about 100 bytes for a partition, a
-//! stream, a producer or a group's offset), and twice that on the disk.
+//! one twice and writing the new one, in pieces, each of the size of the state (about 100 bytes for a
+//! partition, a stream, a producer or a group's offset), and twice that on the disk.
+//!
+//! Both places are on this node's disk: FORMAT.md says why, and what that means when it is lost.
 
 use headwater_log::checkpoint::{Change, Changes, CheckpointStore, Entries, Mark};
 use headwater_log::{ErrorKind, LogError};

@@ -11,8 +11,6 @@
 mod file;
 mod sled;
 
-use std::collections::BTreeMap;
-
 pub use file::{FILE_STORE_HEADER_BYTES, FILE_STORE_MAGIC, FileStore};
 pub use sled::{MANIFEST_HEADER_BYTES, MANIFEST_MAGIC, SledStore};
 
@@ -127,7 +125,8 @@ fn entry(key: &[u8], value: &[u8]) -> u64 {
 
 const SEED: u64 = 0x6865_6164_7761_7465;
 
-fn apply(entries: &mut BTreeMap<Vec<u8>, Vec<u8>>, changes: &Changes) {
+#[cfg(test)]
+fn apply(entries: &mut std::collections::BTreeMap<Vec<u8>, Vec<u8>>, changes: &Changes) {
     for (key, value) in changes {
         match value {
             Some(value) => entries.insert(key.clone(), value.clone()),
