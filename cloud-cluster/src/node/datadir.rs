@@ -22,6 +22,8 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::registry::crc32;
+
 /// An open data directory. The lock goes when this does, also when the process is killed.
 #[derive(Debug)]
 pub struct DataDir {
@@ -49,6 +51,26 @@ pub enum DataDirError {
 struct Identity {
     cluster_id: String,
     shards: u8,
+    /// CRC-32 of the other two as text: most flipped bits would give an identity too.
+    crc: Option<u32>,
+}
+
+impl Identity {
+    fn new(cluster_id: String, shards: u8) -> Identity {
+        let crc = Some(crc32(format!("{cluster_id} {shards}").as_bytes()));
+        Identity {
+            cluster_id,
+            shards,
+            crc,
+        }
+    }
+
+    /// `None`: damaged.
+    fn parse(text: &str) -> Option<Identity> {
+        let found = toml::from_str::<Identity>(text).ok()?;
+        let whole = Identity::new(found.cluster_id, found.shards);
+        (found.crc.is_none() || found.crc == whole.crc).then_some(whole)
+    }
 }
 
 impl DataDir {
@@ -77,7 +99,9 @@ impl DataDir {
                 have: identity.shards,
             });
         }
-        let Identity { cluster_id, shards } = identity;
+        let Identity {
+            cluster_id, shards, ..
+        } = identity;
         Ok(DataDir {
             root: root.to_path_buf(),
             cluster_id,
@@ -179,22 +203,32 @@ fn identity(root: &Path, shards: u8) -> Result<Identity, DataDirError> {
             Err(source) if source.kind() == std::io::ErrorKind::InvalidData => {
                 texts.push(String::new());
             }
+            Err(source) if source.kind() == std::io::ErrorKind::IsADirectory => {
+                let aside = path.with_extension("damaged");
+                fs::rename(path, aside).map_err(|source| {
+                    let path = path.clone();
+                    DataDirError::Io { path, source }
+                })?;
+                texts.push(String::new());
+            }
             Err(source) => {
                 let path = path.clone();
                 return Err(DataDirError::Io { path, source });
             }
         }
     }
-    let found = texts
-        .iter()
-        .find_map(|text| toml::from_str::<Identity>(text).ok());
-    if found.is_none() && !texts.is_empty() {
-        tracing::error!(path = %paths[0].display(), "damaged, and so is its copy; made anew");
+    let found = texts.iter().find_map(|text| Identity::parse(text));
+    let is_damaged = texts.iter().any(|text| Identity::parse(text).is_none());
+    match &found {
+        None if !texts.is_empty() => {
+            tracing::error!(path = %paths[0].display(), "damaged, and so is its copy; made anew");
+        }
+        Some(_) if is_damaged => {
+            tracing::error!(path = %paths[0].display(), "it or its copy is damaged; the other counts");
+        }
+        _ => {}
     }
-    let identity = found.unwrap_or_else(|| {
-        let cluster_id = uuid::Uuid::new_v4().to_string();
-        Identity { cluster_id, shards }
-    });
+    let identity = found.unwrap_or_else(|| Identity::new(uuid::Uuid::new_v4().to_string(), shards));
     let text = toml::to_string(&identity).expect("plain data always encodes");
     if texts != [text.clone(), text.clone()] {
         for path in paths {
@@ -244,8 +278,22 @@ mod tests {
         drop(first);
         assert!(!in_use(dir.path()));
         for name in ["node.toml", "node.copy.toml"] {
-            fs::write(dir.path().join(name), b"cluster_id = \xff").unwrap();
+            let path = dir.path().join(name);
+            fs::write(&path, b"cluster_id = \xff").unwrap();
             assert_eq!(DataDir::open(dir.path(), 8).unwrap().cluster_id, id);
+            let whole = fs::read(&path).unwrap();
+            for bit in (0..whole.len() * 8).step_by(5) {
+                let mut damaged = whole.clone();
+                damaged[bit / 8] ^= 1 << (bit % 8);
+                fs::write(&path, damaged).unwrap();
+                assert_eq!(DataDir::open(dir.path(), 8).unwrap().cluster_id, id);
+                assert_eq!(fs::read(&path).unwrap(), whole, "bit {bit} of {name}");
+            }
+            fs::remove_file(&path).unwrap();
+            fs::create_dir(&path).unwrap();
+            assert_eq!(DataDir::open(dir.path(), 8).unwrap().cluster_id, id);
+            assert_eq!(fs::read(&path).unwrap(), whole);
+            fs::remove_dir(path.with_extension("damaged")).unwrap();
         }
         let error = DataDir::open(dir.path(), 9).unwrap_err();
         assert!(error.to_string().contains("made with 8"), "{error}");

@@ -35,7 +35,8 @@ pub(crate) struct Listing {
 pub(crate) fn list(disk: &dyn Disk, dir: &Path) -> Result<Listing, LogError> {
     let mut listing = Listing::default();
     for entry in disk.list(dir).map_err(LogError::io("list", dir))? {
-        let Some(stem) = entry.name.strip_suffix(".journal") else {
+        let stem = entry.name.strip_suffix(".journal");
+        let Some(stem) = stem.filter(|_| !entry.is_dir) else {
             continue;
         };
         if let Some(n) = stem.strip_prefix("spare-").and_then(number) {
