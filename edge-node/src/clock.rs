@@ -7,12 +7,14 @@
 //! it is moved on before it is reached, and a start goes on from it. So the clock never goes back,
 //! and a crash makes it jump ahead by [`AHEAD_MS`] at most. Time while the node is off does not
 //! count: nothing expires because of an outage of the device itself.
+//!
+//! On a medium without room the file is written over where it stands: 21 bytes, in one sector.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use headwater_log::disk::{Disk, read_all, replace};
+use headwater_log::disk::{Disk, Open, read_all, replace};
 
 /// How far ahead the file is written: one small write in this time.
 pub const AHEAD_MS: u64 = 600_000;
@@ -132,7 +134,16 @@ impl ClockFile {
     }
 
     fn write(&mut self, at_ms: u64) -> std::io::Result<()> {
-        replace(&*self.disk, &self.path, format!("{at_ms}\n").as_bytes())?;
+        // Of one length, so that it never needs more room than it has.
+        let text = format!("{at_ms:020}\n");
+        match replace(&*self.disk, &self.path, text.as_bytes()) {
+            Err(full) if full.kind() == std::io::ErrorKind::StorageFull => {
+                let file = self.disk.open(&self.path, Open::Write).map_err(|_| full)?;
+                file.write_at(text.as_bytes(), 0)?;
+                file.sync_data()?;
+            }
+            done => done?,
+        }
         self.written_ms = at_ms;
         Ok(())
     }
@@ -148,7 +159,8 @@ fn system_wall_ms() -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use headwater_log::RealDisk;
+    use headwater_log::disk::Crash;
+    use headwater_log::{RealDisk, SimDisk};
 
     #[test]
     fn never_goes_back_over_stop_crash_and_damage() {
@@ -166,5 +178,20 @@ mod tests {
         assert!(clock.now_ms() >= 500_000 + AHEAD_MS);
         std::fs::write(dir.path().join("clock"), "nonsense").unwrap();
         assert!(ClockFile::open(disk, dir.path(), TimeSource::system()).is_ok());
+    }
+
+    #[test]
+    fn goes_on_where_there_is_no_room_and_over_a_power_cut_there() {
+        let disk = SimDisk::new(3);
+        let shared: Arc<dyn Disk> = Arc::new(disk.clone());
+        let open = || ClockFile::open(shared.clone(), Path::new("/"), TimeSource::system());
+        let (mut file, _) = open().unwrap();
+        disk.set_capacity(0);
+        file.keep_ahead(AHEAD_MS * 2).unwrap();
+        assert!(disk.counters().enospc > 0, "it found no room");
+        disk.crash(Crash::Power);
+        disk.restart();
+        let (_, clock) = open().unwrap();
+        assert!(clock.now_ms() >= AHEAD_MS * 3);
     }
 }

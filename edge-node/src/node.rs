@@ -9,13 +9,13 @@
 
 use std::future::Future;
 use std::net::{SocketAddr, TcpListener};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use headwater_batch::TopicError;
-use headwater_log::{LogError, RealDisk};
+use headwater_log::{ErrorKind, LogError, RealDisk};
 use headwater_proto::{EdgeConfig, EdgeName};
 use headwater_quic::client::{self, ClientConfig, LinkStatus};
 use headwater_quic::{Bundle, BundleError};
@@ -33,6 +33,8 @@ use crate::{core, http, random};
 
 /// Name of a node that has neither a name nor a bundle.
 const DEFAULT_NAME: &str = "edge";
+/// How often a node that found no room to start looks again.
+const ROOM_LOOK: Duration = Duration::from_secs(1);
 /// What the uplink may take for its good-bye.
 const GOOD_BYE: Duration = Duration::from_millis(100);
 /// Stacks of this node's own threads: address space, touched only as far as needed.
@@ -94,9 +96,36 @@ pub struct Node {
     _lock: DirLock,
 }
 
-/// Runs a node until `shutdown` is ready or the node fails.
+impl NodeError {
+    /// Whether it was for want of room on the medium, which others may give back.
+    fn is_full(&self) -> bool {
+        match self {
+            NodeError::Log(error) => error.kind() == ErrorKind::Full,
+            NodeError::DataDir { source, .. } => source.kind() == std::io::ErrorKind::StorageFull,
+            _ => false,
+        }
+    }
+}
+
+/// Runs a node until `shutdown` is ready or the node fails. One that finds no room at all to start
+/// waits for it.
 pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(), NodeError> {
-    let node = Node::start(config)?;
+    tokio::pin!(shutdown);
+    let mut is_told = false;
+    let node = loop {
+        match Node::start(config.clone()) {
+            Err(error) if error.is_full() => {
+                if !std::mem::replace(&mut is_told, true) {
+                    tracing::error!(%error, "no room to start; waiting for it");
+                }
+                tokio::select! {
+                    () = &mut shutdown => return Ok(()),
+                    () = tokio::time::sleep(ROOM_LOOK) => {}
+                }
+            }
+            started => break started?,
+        }
+    };
     let failed = node.failed();
     tokio::select! {
         () = shutdown => tracing::info!("stopping"),
@@ -134,7 +163,9 @@ impl Node {
             incarnation_if_new: random::number()?,
         };
         let disk = Arc::new(RealDisk);
-        let core = core::open(setup, disk, TimeSource::system(), &store::sled_checkpoints)?;
+        let reserve_bytes = config.log.reserve_bytes;
+        let checkpoints = |dir: &Path| store::sled_checkpoints(dir, reserve_bytes);
+        let core = core::open(setup, disk, TimeSource::system(), &checkpoints)?;
         let (clock, mirror) = (core.clock, core.mirror);
         let (log, counters) = (core.worker.view(), core.worker.counters());
         let (link_out, link) = watch::channel(LinkStatus::default());

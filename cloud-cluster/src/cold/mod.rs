@@ -164,8 +164,19 @@ impl ColdStore {
         }
     }
 
-    /// Writes a segment. When it returns, all of it is durable.
+    /// Writes a segment. When it returns, all of it is durable; after an error nothing of it is left,
+    /// or tries without room would fill the rest of a disk.
     pub async fn put(&self, name: &SegmentName, bytes: SegmentBytes) -> Result<(), ColdError> {
+        let written = self.write(name, bytes).await;
+        if written.is_err() {
+            if let Err(error) = self.delete(name).await {
+                tracing::warn!(%error, segment = ?name, "a part is left; the next start deletes it");
+            }
+        }
+        written
+    }
+
+    async fn write(&self, name: &SegmentName, bytes: SegmentBytes) -> Result<(), ColdError> {
         let SegmentBytes {
             log,
             index,

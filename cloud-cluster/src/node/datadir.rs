@@ -9,6 +9,7 @@
 //! state/          the same once more, as plain files
 //! segments/       cold segments, in Kafka's format
 //! ca/             the private CA, the register of edges and the revocation list
+//! reserve         laid aside for checkpoints on a full disk; see `headwater-log`
 //! ```
 //!
 //! `unsafe` is used for one system call that this crate's oldest compiler does not have: `flock`.

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use headwater_kafka::Settings;
 use headwater_kafka::group::GroupConfig;
+use headwater_log::ErrorKind;
 use headwater_log::durable::{FRAME_BYTES_MAX, Rules};
 use headwater_quic::server::{Server, ServerConfig, ServerError};
 use headwater_quic::{Ca, CaError};
@@ -29,9 +30,12 @@ use crate::kafka::{KafkaConfig, Listener, View};
 use crate::registry::{self, Registered};
 use crate::retention::Retention;
 use crate::shardlog::local::GROUP_BYTES;
-use crate::shardlog::{LocalLog, LocalLogConfig, Medium, RecoverError};
+use crate::shardlog::{LocalLog, LocalLogConfig, Medium, ProposeError, RecoverError, Reserve};
 use crate::tasks::Tasks;
 use crate::uplink::Receiver;
+
+/// How often a node that found no room to start looks again.
+const ROOM_LOOK: Duration = Duration::from_secs(1);
 
 /// Why a node does not run, or runs no longer.
 #[derive(Debug, Error)]
@@ -75,11 +79,41 @@ pub struct Node {
     _data: DataDir,
 }
 
-/// Runs a node until `shutdown` resolves or something fails that has to stop it.
+impl NodeError {
+    /// Whether it was for want of room on the disk, which others may give back.
+    fn is_full(&self) -> bool {
+        use std::io::ErrorKind::StorageFull;
+        match self {
+            NodeError::DataDir(DataDirError::Io { source, .. }) => source.kind() == StorageFull,
+            NodeError::Recover(RecoverError::Log(error)) => error.kind() == ErrorKind::Full,
+            NodeError::Cold(ColdError::Io { source, .. }) => source.kind() == StorageFull,
+            NodeError::Start(StartError::Propose(error)) => matches!(error, ProposeError::Full(_)),
+            _ => false,
+        }
+    }
+}
+
+/// Runs a node until `shutdown` resolves or something fails that has to stop it. One that finds no
+/// room at all to start waits for it.
 pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(), NodeError> {
-    let mut node = Node::start(config).await?;
+    tokio::pin!(shutdown);
+    let mut is_told = false;
+    let mut node = loop {
+        match Node::start(config.clone()).await {
+            Err(error) if error.is_full() => {
+                if !std::mem::replace(&mut is_told, true) {
+                    tracing::error!(%error, "no room to start; waiting for it");
+                }
+                tokio::select! {
+                    () = &mut shutdown => return Ok(()),
+                    () = tokio::time::sleep(ROOM_LOOK) => {}
+                }
+            }
+            started => break started?,
+        }
+    };
     let failed = tokio::select! {
-        () = shutdown => None,
+        () = &mut shutdown => None,
         why = node.failed() => Some(why),
     };
     node.stop().await;
@@ -115,7 +149,15 @@ impl Node {
         let core = open(&config, &data).await?;
         let kafka_at = local(&kafka, config.kafka.listen);
         let view = view(&config, &data, &core, kafka_at);
-        let core = core.start(view).await?;
+        let log = core.log.clone();
+        let core = match core.start(view).await {
+            Ok(core) => core,
+            Err(error) => {
+                // The journal is closed before anybody opens it again.
+                let _ = tokio::task::spawn_blocking(move || log.stop()).await;
+                return Err(error.into());
+            }
+        };
         let server = Arc::new(uplink(&config, &data, core.receiver.clone())?);
         let state = admin::State::new(&config, &data, &core, &server);
         let admin_at = local(&admin, config.admin.listen);
@@ -179,9 +221,10 @@ impl Node {
 async fn open(config: &Config, data: &DataDir) -> Result<Core, NodeError> {
     let cold = Arc::new(ColdStore::local(&data.segments())?);
     let core = core_config(config, data);
-    let opened = tokio::task::spawn_blocking(move || {
-        Core::open(core, &Medium::real(), cold, Clock::system())
-    });
+    let (dir, bytes) = (config.data_dir.clone(), config.log.reserve_bytes);
+    let medium = Medium::real(Some(Reserve { dir, bytes }));
+    let opened =
+        tokio::task::spawn_blocking(move || Core::open(core, &medium, cold, Clock::system()));
     let (core, writer) = opened
         .await
         .map_err(|e| NodeError::Failed(e.to_string()))??;

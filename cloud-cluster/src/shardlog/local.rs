@@ -62,6 +62,15 @@ pub struct Medium {
     pub disk: Arc<dyn Disk>,
     /// Opens the checkpoints in a directory.
     pub checkpoints: OpenCheckpoints,
+    /// Laid aside for checkpoints, for when others have filled the medium.
+    pub reserve: Option<Reserve>,
+}
+
+/// See [`Medium::reserve`].
+#[derive(Debug, Clone)]
+pub struct Reserve {
+    pub dir: PathBuf,
+    pub bytes: u64,
 }
 
 /// See [`Medium::checkpoints`].
@@ -70,10 +79,11 @@ pub type OpenCheckpoints =
 
 impl Medium {
     /// The operating system's files, checkpoints in sled.
-    pub fn real() -> Medium {
+    pub fn real(reserve: Option<Reserve>) -> Medium {
         Medium {
             disk: Arc::new(RealDisk),
             checkpoints: Arc::new(|dir| Ok(Box::new(SledStore::open(dir)?))),
+            reserve,
         }
     }
 
@@ -83,6 +93,7 @@ impl Medium {
         Medium {
             disk,
             checkpoints: Arc::new(move |dir| Ok(Box::new(FileStore::open(of.clone(), dir)?))),
+            reserve: None,
         }
     }
 }

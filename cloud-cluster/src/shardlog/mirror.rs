@@ -45,18 +45,24 @@ impl CheckpointStore for Mirrored {
     }
 
     fn load(&mut self, generation: u64) -> Result<Option<Entries>, LogError> {
+        let mut full = None;
         for (store, name) in [(&mut self.first, "store"), (&mut self.copy, "copy")] {
             match store.load(generation) {
                 Ok(Some(entries)) => return Ok(Some(entries)),
                 Ok(None) => self
                     .notes
                     .push(format!("checkpoint {generation}: not in its {name}")),
-                Err(error) => self
-                    .notes
-                    .push(format!("checkpoint {generation} in its {name}: {error}")),
+                Err(error) => {
+                    let note = format!("checkpoint {generation} in its {name}: {error}");
+                    self.notes.push(note);
+                    full = Some(error)
+                        .filter(|error| error.kind() == ErrorKind::Full)
+                        .or(full);
+                }
             }
         }
-        Ok(None)
+        // Without room it cannot be read, and may be good.
+        full.map_or(Ok(None), Err)
     }
 
     fn commit(

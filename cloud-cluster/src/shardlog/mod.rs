@@ -27,7 +27,7 @@ use headwater_shard::{Entry, Outcome};
 use thiserror::Error;
 use tokio::sync::oneshot;
 
-pub use local::{LocalLog, LocalLogConfig, Medium};
+pub use local::{LocalLog, LocalLogConfig, Medium, Reserve};
 pub(crate) use recover::Remains;
 pub use recover::{RecoverError, Recovery};
 pub use writer::{Asked, Writer};

@@ -7,7 +7,7 @@
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 
-use headwater_log::checkpoint::FileStore;
+use headwater_log::checkpoint::{CheckpointStore, FileStore, Reserved};
 use headwater_log::durable::{CheckpointUse, Report};
 use headwater_log::{Durable, DurableConfig, LogError};
 use headwater_shard::{Doubt, Key, LoadError, Shard, row_value};
@@ -17,7 +17,7 @@ use tokio::sync::{Semaphore, watch};
 
 use super::ShardId;
 use super::frames::{FileHeader, SHARDS_MAX};
-use super::local::{Gauges, LocalLog, LocalLogConfig, Medium, RESERVE_FILES};
+use super::local::{Gauges, LocalLog, LocalLogConfig, Medium, RESERVE_FILES, Reserve};
 use super::mirror::Mirrored;
 use super::replay::{CarriedAt, Replayed, Replayer};
 use super::results::Ledgered;
@@ -226,9 +226,17 @@ fn open_durable(
     medium: &Medium,
     salt_seed: u64,
 ) -> Result<(Durable, headwater_log::Recovered), LogError> {
-    let first = (medium.checkpoints)(&config.checkpoint_dir)?;
-    let copy = Box::new(FileStore::open(medium.disk.clone(), &config.state_dir)?);
-    let store = Box::new(Mirrored::new(first, copy));
+    let open = || -> Result<Box<dyn CheckpointStore>, LogError> {
+        let first = (medium.checkpoints)(&config.checkpoint_dir)?;
+        let copy = Box::new(FileStore::open(medium.disk.clone(), &config.state_dir)?);
+        Ok(Box::new(Mirrored::new(first, copy)))
+    };
+    let store = match &medium.reserve {
+        Some(Reserve { dir, bytes }) => {
+            Box::new(Reserved::open(medium.disk.clone(), dir, *bytes, open)?)
+        }
+        None => open()?,
+    };
     let durable = DurableConfig {
         file_bytes: config.file_bytes,
         files_max: config.files_max,

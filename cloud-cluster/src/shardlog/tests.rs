@@ -27,7 +27,7 @@ fn open(dir: &Path) -> (LocalLog, Arc<Machine>) {
         rules: Rules::default(),
     };
     let topics = Arc::new(TopicCache::new(1));
-    let opened = LocalLog::open(&config, &Medium::real(), topics, 7);
+    let opened = LocalLog::open(&config, &Medium::real(None), topics, 7);
     let Recovery {
         log,
         writer,

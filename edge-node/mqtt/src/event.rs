@@ -97,6 +97,8 @@ pub struct Append {
     pub publish: Option<Publish>,
     /// Opaque; given back, in order, to [`crate::Broker::restore`]. Empty: nothing to keep.
     pub op: Vec<u8>,
+    /// It only ends what is stored: there must be room for it when there is none for anything else.
+    pub frees: bool,
 }
 
 /// Why the machine closed a connection; for the log line and the metrics.

@@ -111,7 +111,9 @@ fn pubcomp_waits_until_the_release_is_durable() {
     w.send(a, &publish("t", "x", 2, 5).bytes());
     w.read(a);
     w.sync = false;
+    assert!(!w.journal.last().unwrap().frees);
     w.send(a, &pubrel(5));
+    assert!(w.journal.last().unwrap().frees, "it has room in a full log");
     assert_eq!(
         w.read(a),
         [],

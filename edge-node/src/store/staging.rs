@@ -46,7 +46,11 @@ impl Running {
                 });
                 continue;
             }
-            match self.worker.log.stage(entry, now) {
+            let staged = match append.frees && records == 0 {
+                true => self.worker.log.stage_reserved(entry.op, now),
+                false => self.worker.log.stage(entry, now),
+            };
+            match staged {
                 Ok(staged) => {
                     self.worker.counters.records.fetch_add(records, Relaxed);
                     self.worker.counters.record_bytes.fetch_add(bytes, Relaxed);

@@ -36,7 +36,7 @@ fn start(disk: &SimDisk, dir: &Path, change: impl FnOnce(&mut StoreConfig)) -> T
     let settings = Settings {
         store,
         routes,
-        checkpoints: sled_checkpoints(dir).unwrap(),
+        checkpoints: sled_checkpoints(dir, 0).unwrap(),
         disk,
         clock,
         clock_file,
@@ -69,6 +69,7 @@ fn append(token: u64, value: &str) -> Append {
             client_id: "c".into(),
         }),
         op: format!("op {token}").into_bytes(),
+        frees: false,
     }
 }
 
@@ -187,6 +188,48 @@ fn a_checkpoint_is_taken_at_what_the_broker_knows_as_durable() {
         first <= covered + 1,
         "{first} is the first op after a state of {covered}"
     );
+    store.handle.send(ToStore::Stop(Vec::new()));
+    store.thread.join().unwrap().unwrap();
+}
+
+/// Rule J6: a PUBREL on a full log is answered, or its client's next message would never come.
+#[test]
+fn what_only_ends_something_is_taken_when_the_log_is_full() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = SimDisk::new(10);
+    let mut store = start(&disk, dir.path(), |_| {});
+    store.append(1..=10);
+    store.durable_up_to(10);
+    disk.set_capacity(0);
+    let mut token = 10;
+    loop {
+        token += 1;
+        store.append(token..=token);
+        match store.report() {
+            FromStore::Refused(..) => break,
+            FromStore::WantCheckpoint => store.handle.send(ToStore::Checkpoint(Vec::new())),
+            FromStore::Durable(_) => {}
+            FromStore::Failed(why) => panic!("the node stopped: {why}"),
+        }
+    }
+    let release = Append {
+        publish: None,
+        frees: true,
+        ..append(token + 1, "")
+    };
+    let appends = vec![release];
+    store.handle.send(ToStore::Append {
+        appends,
+        arrived_ms: 1,
+    });
+    loop {
+        match store.report() {
+            FromStore::Durable(Token(durable)) if durable == token + 1 => break,
+            FromStore::Refused(Token(refused), _) => assert_ne!(refused, token + 1),
+            FromStore::Failed(why) => panic!("the node stopped: {why}"),
+            _ => {}
+        }
+    }
     store.handle.send(ToStore::Stop(Vec::new()));
     store.thread.join().unwrap().unwrap();
 }

@@ -7,10 +7,10 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
 use headwater_batch::TopicPartition;
-use headwater_log::LogError;
-use headwater_log::checkpoint::{CheckpointStore, SledStore};
+use headwater_log::checkpoint::{CheckpointStore, Reserved, SledStore};
 use headwater_log::disk::Disk;
 use headwater_log::store::{Store, StoreConfig};
+use headwater_log::{LogError, RealDisk};
 use headwater_proto::{Incarnation, Parent};
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
@@ -75,9 +75,17 @@ pub(super) struct ParentOp {
 /// The directory of checkpoints, where the budget finds it.
 pub const CHECKPOINTS: &str = "checkpoints";
 
-/// Checkpoints in sled, under the data directory of a real disk.
-pub fn sled_checkpoints(dir: &Path) -> Result<Box<dyn CheckpointStore>, LogError> {
-    Ok(Box::new(SledStore::open(&dir.join(CHECKPOINTS))?))
+/// Checkpoints in sled, under the data directory of a real disk, with `reserve_bytes` laid aside
+/// for when others have filled it.
+pub fn sled_checkpoints(
+    dir: &Path,
+    reserve_bytes: u64,
+) -> Result<Box<dyn CheckpointStore>, LogError> {
+    let store = || -> Result<Box<dyn CheckpointStore>, LogError> {
+        Ok(Box::new(SledStore::open(&dir.join(CHECKPOINTS))?))
+    };
+    let reserved = Reserved::open(Arc::new(RealDisk), dir, reserve_bytes, store)?;
+    Ok(Box::new(reserved))
 }
 
 /// Opens the log and recovers it.

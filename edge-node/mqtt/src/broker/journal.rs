@@ -78,8 +78,13 @@ impl Broker {
             op::encode(token.0, &ops)
         };
         let publish: Option<Publish> = message.as_ref().map(|m| m.publish.clone());
-        self.effects
-            .push(Effect::Append(Append { token, publish, op }));
+        let frees = publish.is_none() && ops.iter().all(Op::frees);
+        self.effects.push(Effect::Append(Append {
+            token,
+            publish,
+            op,
+            frees,
+        }));
         self.pending.push_back(Pending {
             token,
             ops,

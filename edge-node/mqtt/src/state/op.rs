@@ -82,6 +82,25 @@ pub(crate) enum Op {
     },
 }
 
+impl Op {
+    /// Whether the state is smaller with it, or no larger.
+    pub fn frees(&self) -> bool {
+        match self {
+            Op::End { .. }
+            | Op::WillGone { .. }
+            | Op::Unsubscribe { .. }
+            | Op::Release { .. }
+            | Op::Done { .. }
+            | Op::Received { .. } => true,
+            Op::Start { .. }
+            | Op::Expiry { .. }
+            | Op::Subscribe { .. }
+            | Op::Publish { .. }
+            | Op::Enqueue { .. } => false,
+        }
+    }
+}
+
 pub(crate) fn encode(token: u64, ops: &[Op]) -> Vec<u8> {
     let out = vec![VERSION];
     postcard::to_extend(&(token, ops), out).expect("a vector takes everything")

@@ -9,9 +9,11 @@
 //! and rebuilt from the other generation, or from the journal.
 
 mod file;
+mod reserved;
 mod sled;
 
 pub use file::{FILE_STORE_HEADER_BYTES, FILE_STORE_MAGIC, FileStore};
+pub use reserved::{RESERVE_FILE, Reserved, reserve_bytes};
 pub use sled::{MANIFEST_HEADER_BYTES, MANIFEST_MAGIC, SledStore};
 
 use crate::error::LogError;

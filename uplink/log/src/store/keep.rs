@@ -4,6 +4,7 @@ use headwater_batch::Offset;
 
 use super::frames::{self, GapFrame, LogStartFrame};
 use super::{Durability, Full, Gap, GapReason, Mark, Ms, Refused, Store, Usage};
+use crate::checkpoint::reserve_bytes;
 use crate::error::{ErrorKind, LogError};
 use crate::retention::{Candidate, Keep, expired, victim};
 
@@ -29,12 +30,16 @@ impl Store {
         // Once in a segment, once in the journal, at most.
         let need = bytes.saturating_mul(2);
         if self.expected_bytes() + need > limit || self.disk_full {
+            // Others may have made room, and an idle store looks seldom.
+            if now >= self.looked_at.saturating_add(KEEP_MS) {
+                self.look_at_medium(now);
+            }
             let made = self.make_room(need, now);
             if let Err(error) = made {
                 tracing::warn!(%error, "room could not be made");
             }
         }
-        let used = self.expected_bytes();
+        let (used, limit) = (self.expected_bytes(), self.usage().limit_bytes);
         match used + need > limit || self.disk_full {
             true => Err(Refused::Full { used, limit }),
             false => Ok(()),
@@ -119,7 +124,7 @@ impl Store {
 
     /// Retention by age and size, and a look at how much the medium has left.
     pub(super) fn keep(&mut self, now: Ms) -> Result<(), LogError> {
-        self.look_at_medium();
+        self.look_at_medium(now);
         let clock = self.clock(now);
         for number in 0..self.table.partitions.len() {
             self.roll_old(number, clock)?;
@@ -205,10 +210,13 @@ impl Store {
     }
 
     /// The budget cannot be larger than what the medium has.
-    fn look_at_medium(&mut self) {
+    fn look_at_medium(&mut self, now: Ms) {
+        self.looked_at = now;
         if let Ok(free) = self.disk.free_bytes(&self.cfg.dir) {
+            // What is laid aside is part of the reserve, which the limit leaves out.
+            let aside = reserve_bytes(&*self.disk, &self.cfg.dir).unwrap_or_default();
             let used = self.usage_now().used_bytes();
-            self.medium_bytes = used.saturating_add(free);
+            self.medium_bytes = used.saturating_add(free).saturating_add(aside);
         }
     }
 }

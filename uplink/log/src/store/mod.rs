@@ -109,6 +109,8 @@ pub struct Store {
     going_bytes: u64,
     /// What is used and what is free on the medium, together.
     medium_bytes: u64,
+    /// When that was last asked.
+    looked_at: Ms,
     disk_full: bool,
     stopped: bool,
     checkpoint_wanted: bool,

@@ -143,6 +143,7 @@ impl Store {
             checkpoint_bytes: 0,
             going_bytes: 0,
             medium_bytes: u64::MAX,
+            looked_at: start.now,
             disk_full: false,
             stopped: false,
             checkpoint_wanted: false,
