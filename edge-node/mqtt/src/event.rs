@@ -97,8 +97,13 @@ pub struct Append {
     pub publish: Option<Publish>,
     /// Opaque; given back, in order, to [`crate::Broker::restore`]. Empty: nothing to keep.
     pub op: Vec<u8>,
-    /// It only ends what is stored: there must be room for it when there is none for anything else.
-    pub frees: bool,
+    /// A publish that is offered again when the log is full (3.1.1), and whose. Once one of a
+    /// connection is refused, so is every later one of it that was appended before the machine
+    /// knew: it would overtake.
+    pub held_for: Option<ConnId>,
+    /// Only lets go of session state: a log that is full takes it from its reserve, or what it is
+    /// full of would never go.
+    pub frees_room: bool,
 }
 
 /// Why the machine closed a connection; for the log line and the metrics.

@@ -3,7 +3,7 @@
 
 mod common;
 use common::*;
-use headwater_mqtt::{Broker, CloseReason, Config, Refusal};
+use headwater_mqtt::{Broker, CloseReason, Config, ConnId, Refusal};
 
 fn kinds(frames: &[Frame]) -> Vec<u8> {
     frames.iter().map(Frame::kind).collect()
@@ -111,9 +111,12 @@ fn pubcomp_waits_until_the_release_is_durable() {
     w.send(a, &publish("t", "x", 2, 5).bytes());
     w.read(a);
     w.sync = false;
-    assert!(!w.journal.last().unwrap().frees);
+    assert!(!w.journal.last().unwrap().frees_room);
     w.send(a, &pubrel(5));
-    assert!(w.journal.last().unwrap().frees, "it has room in a full log");
+    assert!(
+        w.journal.last().unwrap().frees_room,
+        "it has room in a full log"
+    );
     assert_eq!(
         w.read(a),
         [],
@@ -276,6 +279,39 @@ fn a_full_disk_is_refused_on_v5_and_held_without_ack_on_v3() {
     // The refused QoS 2 id is free: the same id is a new message.
     w.send(a, &publish("t", "y", 2, 2).v5(&[]).bytes());
     assert_eq!(w.records().last().unwrap(), "y");
+}
+
+/// Of several under way some are refused: they are offered again once nothing of the client is under
+/// way, in their order, and what the client sends next comes after them.
+#[test]
+fn what_is_held_is_offered_again_in_order_and_not_before_all_is_known() {
+    let mut w = World::new();
+    let (a, _) = w.connect(v3("a", true));
+    w.sync = false;
+    w.send(a, &publish("t", "1", 1, 1).bytes());
+    w.refuse = Some(Refusal::QuotaExceeded);
+    w.send(a, &publish("t", "2", 1, 2).bytes());
+    w.refuse = None;
+    assert_eq!(w.journal.last().unwrap().held_for, Some(ConnId(a)));
+    // The first is not durable yet: it might be refused too, and would come behind.
+    let frames = w.journal.len();
+    w.later(5_000);
+    assert_eq!(w.journal.len(), frames);
+    w.fsync_all();
+    w.send(a, &publish("t", "3", 1, 3).bytes());
+    assert_eq!(w.journal.len(), frames, "not read while something is held");
+    w.later(2_000);
+    w.fsync_all();
+    assert_eq!(w.records(), ["1", "2", "3"]);
+    assert!(
+        w.journal
+            .iter()
+            .all(|a| a.publish.is_none() || !a.frees_room)
+    );
+    // On v5 the client decides itself.
+    let (b, _) = w.connect(v5("b", true, 0));
+    w.send(b, &publish("t", "4", 1, 1).v5(&[]).bytes());
+    assert_eq!(w.journal.last().unwrap().held_for, None);
 }
 
 #[test]

@@ -56,6 +56,8 @@ pub struct Hub<O> {
     /// Appends that are not durable, with their size.
     in_flight: VecDeque<(Token, usize)>,
     in_flight_bytes: usize,
+    /// Refusals that the machine was told of.
+    refusals_seen: u64,
     timer_at_ms: Option<u64>,
     viewed_ms: u64,
     clients_viewed_ms: u64,
@@ -87,6 +89,7 @@ impl<O: Outlet> Hub<O> {
             own: VecDeque::new(),
             in_flight: VecDeque::new(),
             in_flight_bytes: 0,
+            refusals_seen: 0,
             timer_at_ms: Some(0),
             viewed_ms: now,
             clients_viewed_ms: now,
@@ -156,6 +159,9 @@ impl<O: Outlet> Hub<O> {
                 self.handle(now, Event::Durable(token));
             }
             FromStore::Refused(token, reason) => {
+                // What was appended without knowing of it says so.
+                self.ship();
+                self.refusals_seen += 1;
                 if let Ok(at) = self.in_flight.binary_search_by_key(&token, |(t, _)| *t) {
                     let removed = self.in_flight.remove(at);
                     self.in_flight_bytes -= removed.map_or(0, |(_, bytes)| bytes);
@@ -237,6 +243,7 @@ impl<O: Outlet> Hub<O> {
             self.store.send(ToStore::Append {
                 appends,
                 arrived_ms: self.clock.wall_ms(),
+                refusals_seen: self.refusals_seen,
             });
         }
     }

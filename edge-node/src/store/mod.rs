@@ -14,6 +14,7 @@
 //!
 //! A failed write or fsync ends the node (rule J6): [`FromStore::Failed`].
 
+mod held;
 mod requests;
 mod running;
 mod showing;
@@ -52,6 +53,8 @@ pub enum ToStore {
         appends: Vec<Append>,
         /// Timestamp of their records.
         arrived_ms: i64,
+        /// How many [`FromStore::Refused`] the broker knew of when it made them.
+        refusals_seen: u64,
     },
     /// The answer to [`FromStore::WantCheckpoint`].
     Checkpoint(Changes),

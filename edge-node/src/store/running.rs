@@ -16,6 +16,7 @@ use headwater_log::store::{Store, Token as StoreToken};
 use headwater_mqtt::{Append, Token};
 use tokio::sync::mpsc;
 
+use super::held::Held;
 use super::sync::CommitRunner;
 use super::worker::Worker;
 use super::{Answer, Changes, FromStore, ToStore};
@@ -27,6 +28,7 @@ const VIEW_EVERY_MS: u64 = 500;
 pub(super) struct Waiting {
     pub(super) append: Append,
     pub(super) arrived_ms: i64,
+    pub(super) refusals_seen: u64,
 }
 
 /// A staged frame whose acknowledgement waits.
@@ -60,6 +62,7 @@ pub struct Running {
     pub(super) to_broker: mpsc::UnboundedSender<FromStore>,
     pub(super) waiting: VecDeque<Waiting>,
     pub(super) unacked: VecDeque<Unacked>,
+    pub(super) held: Held,
     pub(super) answers: Vec<Awaited>,
     pub(super) staged: StoreToken,
     pub(super) in_flight: bool,
@@ -83,6 +86,7 @@ impl Running {
             to_broker,
             waiting: VecDeque::new(),
             unacked: VecDeque::new(),
+            held: Held::default(),
             answers: Vec::new(),
             staged,
             in_flight: false,
@@ -119,10 +123,13 @@ impl Running {
             ToStore::Append {
                 appends,
                 arrived_ms,
+                refusals_seen,
             } => {
-                let frames = appends
-                    .into_iter()
-                    .map(|append| Waiting { append, arrived_ms });
+                let frames = appends.into_iter().map(|append| Waiting {
+                    append,
+                    arrived_ms,
+                    refusals_seen,
+                });
                 self.waiting.extend(frames);
             }
             ToStore::Committed(done) => {

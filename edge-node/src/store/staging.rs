@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use headwater_log::LogError;
 use headwater_log::store::{Entry, Refused, Token as StoreToken};
-use headwater_mqtt::{Refusal, Token};
+use headwater_mqtt::{ConnId, Refusal, Token};
 
 use super::FromStore;
 use super::running::{Running, Unacked, Waiting};
@@ -16,8 +16,15 @@ impl Running {
         while let Some(Waiting {
             mut append,
             arrived_ms,
+            refusals_seen,
         }) = self.waiting.pop_front()
         {
+            self.held.seen(refusals_seen);
+            let held_for = append.held_for;
+            if held_for.is_some_and(|conn| self.held.holds(conn)) {
+                self.refuse(append.token, held_for, Refusal::QuotaExceeded);
+                continue;
+            }
             let mut entry = Entry::default();
             let mut bytes = 0;
             // Cloning is cheap (shared bytes) and only the Busy case needs what it keeps.
@@ -46,7 +53,7 @@ impl Running {
                 });
                 continue;
             }
-            let staged = match append.frees && records == 0 {
+            let staged = match append.frees_room && records == 0 {
                 true => self.worker.log.stage_reserved(entry.op, now),
                 false => self.worker.log.stage(entry, now),
             };
@@ -66,17 +73,22 @@ impl Running {
                     self.waiting.push_front(Waiting {
                         append: kept,
                         arrived_ms,
+                        refusals_seen,
                     });
                     break;
                 }
-                Err(refused) => self.refuse(token, &refused)?,
+                Err(refused) => {
+                    let reason = self.reason(&refused)?;
+                    self.refuse(token, held_for, reason);
+                }
             }
         }
         self.release(self.log().durable());
         Ok(())
     }
 
-    fn refuse(&mut self, token: Token, refused: &Refused) -> Result<(), LogError> {
+    /// Why it is not taken, in the broker's words.
+    fn reason(&self, refused: &Refused) -> Result<Refusal, LogError> {
         let counters = &self.worker.counters;
         let (count, reason) = match refused {
             Refused::Stopped => {
@@ -92,8 +104,12 @@ impl Running {
         if count.fetch_add(1, Relaxed) == 0 {
             tracing::warn!(%refused, "new records are refused");
         }
+        Ok(reason)
+    }
+
+    fn refuse(&mut self, token: Token, held_for: Option<ConnId>, reason: Refusal) {
+        self.held.refused(held_for);
         let _ = self.to_broker.send(FromStore::Refused(token, reason));
-        Ok(())
     }
 
     /// Reports what is durable, in order: one report covers all tokens up to it.

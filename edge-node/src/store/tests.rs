@@ -8,7 +8,7 @@ use bytes::Bytes;
 use headwater_log::SimDisk;
 use headwater_log::disk::{Crash, Disk, create_dirs};
 use headwater_log::store::StoreConfig;
-use headwater_mqtt::{Append, Publish, QoS, Token};
+use headwater_mqtt::{Append, ConnId, Publish, QoS, Token};
 use tokio::sync::mpsc;
 
 use super::*;
@@ -69,7 +69,8 @@ fn append(token: u64, value: &str) -> Append {
             client_id: "c".into(),
         }),
         op: format!("op {token}").into_bytes(),
-        frees: false,
+        held_for: None,
+        frees_room: false,
     }
 }
 
@@ -79,6 +80,7 @@ impl Thread {
         self.handle.send(ToStore::Append {
             appends,
             arrived_ms: 1,
+            refusals_seen: 0,
         });
     }
 
@@ -214,13 +216,15 @@ fn what_only_ends_something_is_taken_when_the_log_is_full() {
     }
     let release = Append {
         publish: None,
-        frees: true,
+        held_for: None,
+        frees_room: true,
         ..append(token + 1, "")
     };
     let appends = vec![release];
     store.handle.send(ToStore::Append {
         appends,
         arrived_ms: 1,
+        refusals_seen: 0,
     });
     loop {
         match store.report() {
@@ -278,4 +282,43 @@ fn a_checkpoint_without_room_is_put_off_and_loses_nothing() {
     store.thread.join().unwrap().unwrap();
     let store = start(&disk, dir.path(), |_| {});
     assert_eq!(store.kv, [(b"session".to_vec(), b"kept".to_vec())]);
+}
+
+/// Promise 3, from the publisher's side: what a 3.1.1 client sent first is not overtaken by what fits.
+#[test]
+fn nothing_of_a_connection_overtakes_what_is_held_for_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = SimDisk::new(9);
+    let mut store = start(&disk, dir.path(), |store| {
+        store.budget_bytes = 640 << 10;
+        store.reserve_bytes = 64 << 10;
+    });
+    let of = |token, conn, bytes: usize| Append {
+        held_for: Some(ConnId(conn)),
+        ..append(token, &"v".repeat(bytes))
+    };
+    let send = |store: &Thread, appends, refusals_seen| {
+        store.handle.send(ToStore::Append {
+            appends,
+            arrived_ms: 1,
+            refusals_seen,
+        });
+    };
+    let large = 400 << 10;
+    let first = vec![of(1, 7, 10), of(2, 7, large), of(3, 7, 10), of(4, 8, 10)];
+    send(&store, first, 0);
+    // Made before the broker knew of the second of the two refusals.
+    send(&store, vec![of(5, 7, 10)], 1);
+    let mut refused = Vec::new();
+    while refused.len() < 3 {
+        match store.report() {
+            FromStore::Refused(Token(token), _) => refused.push(token),
+            FromStore::Durable(_) => {}
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(refused, [2, 3, 5], "the other connection is not held");
+    // Offered again by a broker that knows, without the one that has no room.
+    send(&store, vec![of(6, 7, 10), of(7, 7, 10)], 3);
+    store.durable_up_to(7);
 }

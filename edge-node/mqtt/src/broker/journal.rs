@@ -68,6 +68,19 @@ pub(super) enum Reply {
     },
 }
 
+impl Reply {
+    fn held_for(&self) -> Option<ConnId> {
+        match self {
+            Reply::Publish {
+                from,
+                again: Some(_),
+                ..
+            } => Some(from.conn),
+            _ => None,
+        }
+    }
+}
+
 impl Broker {
     pub(super) fn append(&mut self, ops: Vec<Op>, message: Option<Arc<Message>>, reply: Reply) {
         let token = Token(self.next_token);
@@ -78,12 +91,12 @@ impl Broker {
             op::encode(token.0, &ops)
         };
         let publish: Option<Publish> = message.as_ref().map(|m| m.publish.clone());
-        let frees = publish.is_none() && ops.iter().all(Op::frees);
         self.effects.push(Effect::Append(Append {
             token,
             publish,
             op,
-            frees,
+            held_for: reply.held_for(),
+            frees_room: message.is_none() && ops.iter().all(Op::frees_room),
         }));
         self.pending.push_back(Pending {
             token,

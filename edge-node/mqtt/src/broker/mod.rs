@@ -8,7 +8,7 @@
 //! which has no such answer, it is not acknowledged: the message is held, reading from that client
 //! pauses, and the publish is offered to the log again every second until there is room (or the
 //! client leaves, to send it again later). At most what was already under way is held, see
-//! `limits::APPEND_MESSAGES_MAX`. A QoS 0 publish is dropped and counted. A CONNECT or SUBSCRIBE
+//! `limits::APPEND_MESSAGES_MAX`; all of it, since none of it may overtake another (`Append::held_for`). A QoS 0 publish is dropped and counted. A CONNECT or SUBSCRIBE
 //! that cannot be stored is refused (0x97; 0x03 and 0x80 on 3.1.1).
 
 mod close;

@@ -178,14 +178,16 @@ impl Broker {
             }
             self.append(frame.ops, frame.message, frame.reply);
         }
-        let mut held: Vec<ConnId> = self
-            .conns
-            .iter()
-            .filter(|(_, c)| !c.held.is_empty())
-            .map(|(id, _)| *id)
-            .collect();
+        let holding = self.conns.iter().filter(|(_, c)| !c.held.is_empty());
+        // While others of it are under way they may be refused too, and would come back behind these.
+        let (mut held, wait): (Vec<(ConnId, bool)>, Vec<_>) = holding
+            .map(|(id, c)| (*id, c.appends > 0))
+            .partition(|(_, under_way)| !under_way);
         held.sort_unstable();
-        for id in held {
+        if !wait.is_empty() {
+            self.retry_later();
+        }
+        for (id, _) in held {
             let publishes = match self.conns.get_mut(&id) {
                 Some(conn) => std::mem::take(&mut conn.held),
                 None => continue,

@@ -83,20 +83,19 @@ pub(crate) enum Op {
 }
 
 impl Op {
-    /// Whether the state is smaller with it, or no larger.
-    pub fn frees(&self) -> bool {
+    /// Whether the state is smaller after it, or a step on the way there.
+    pub(crate) fn frees_room(&self) -> bool {
         match self {
+            Op::Start { .. } | Op::Subscribe { .. } | Op::Publish { .. } | Op::Enqueue { .. } => {
+                false
+            }
             Op::End { .. }
+            | Op::Expiry { .. }
             | Op::WillGone { .. }
             | Op::Unsubscribe { .. }
             | Op::Release { .. }
             | Op::Done { .. }
             | Op::Received { .. } => true,
-            Op::Start { .. }
-            | Op::Expiry { .. }
-            | Op::Subscribe { .. }
-            | Op::Publish { .. }
-            | Op::Enqueue { .. } => false,
         }
     }
 }

@@ -65,6 +65,7 @@ impl Store {
             self.table.partitions[number].saved = bytes;
         }
         self.checkpoint_wanted = false;
+        self.stale_checkpoints = self.stale_checkpoints.saturating_sub(1);
         self.live_bytes_then = self.durable.live_bytes();
         self.weigh_checkpoints();
         Ok(Token(done.durable.0))

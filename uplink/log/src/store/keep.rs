@@ -40,10 +40,12 @@ impl Store {
             }
         }
         let (used, limit) = (self.expected_bytes(), self.usage().limit_bytes);
-        match used + need > limit || self.disk_full {
-            true => Err(Refused::Full { used, limit }),
-            false => Ok(()),
+        if used + need <= limit && !self.disk_full {
+            return Ok(());
         }
+        // What the owner has let go of counts until the checkpoints are without it.
+        self.checkpoint_wanted |= self.stale_checkpoints > 0;
+        Err(Refused::Full { used, limit })
     }
 
     pub(super) fn usage_now(&self) -> Usage {

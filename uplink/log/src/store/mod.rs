@@ -114,6 +114,8 @@ pub struct Store {
     disk_full: bool,
     stopped: bool,
     checkpoint_wanted: bool,
+    /// Generations of checkpoints that may still hold what the owner has let go of since.
+    stale_checkpoints: u8,
     /// The last one failed: not again before the next look at the medium.
     checkpoint_failed: bool,
     live_bytes_then: u64,
@@ -177,6 +179,8 @@ impl Store {
             op,
             ..Entry::default()
         };
+        // Both generations are smaller only after two more.
+        self.stale_checkpoints = 2;
         self.stage_entry(entry, true, now)
     }
 

@@ -147,6 +147,7 @@ impl Store {
             disk_full: false,
             stopped: false,
             checkpoint_wanted: false,
+            stale_checkpoints: 0,
             checkpoint_failed: false,
             live_bytes_then: 0,
             journal_live_max: u64::MAX,

@@ -79,6 +79,44 @@ fn a_full_budget_leaves_room_for_what_frees_space() {
     assert!(store.commit(0).unwrap() >= staged.token);
 }
 
+/// Sessions' queues stand in the checkpoints. When their messages are delivered, these have to be
+/// written anew before there is room, and a log that is full must ask for that itself.
+#[test]
+fn what_the_owner_lets_go_of_makes_room_again() {
+    let disk = SimDisk::new(18);
+    let mut cfg = config();
+    cfg.budget_bytes = 1_000 << 10;
+    let mut store = open(&disk, &cfg, 1);
+    let t = tp("a-0");
+    let queue = |value: Option<Vec<u8>>| vec![(b"queue".to_vec(), value)];
+    for byte in [1, 2] {
+        let value = Some(vec![byte; 150 << 10]);
+        store.checkpoint(queue(value), 0).unwrap();
+    }
+    for n in 0.. {
+        match store.stage(entry(&t, n), 0) {
+            Ok(_) => drop(store.commit(0).unwrap()),
+            Err(_) if store.wants_checkpoint() => {
+                store.checkpoint(Vec::new(), 0).unwrap();
+            }
+            Err(_) => break,
+        }
+    }
+    assert!(
+        !store.wants_checkpoint(),
+        "it does not ask for what would not help"
+    );
+    store.stage_reserved(b"delivered".to_vec(), 0).unwrap();
+    store.commit(0).unwrap();
+    let mut checkpoints = 0;
+    while store.stage(entry(&t, 0), 0).is_err() {
+        assert!(store.wants_checkpoint() && checkpoints < 2);
+        store.checkpoint(queue(None), 0).unwrap();
+        checkpoints += 1;
+    }
+    assert!(checkpoints > 0);
+}
+
 #[test]
 fn a_full_medium_does_not_keep_the_store_from_starting() {
     let disk = SimDisk::new(15);
