@@ -11,6 +11,9 @@ use crate::wait_for;
 /// How long a node may take to listen, on a loaded machine.
 const START: Duration = Duration::from_secs(30);
 
+/// What Linux counts processor time in, on every architecture (USER_HZ).
+const TICKS_PER_S: u64 = 100;
+
 /// A running binary. Killed when dropped, unless stopped before.
 pub struct Process {
     child: Child,
@@ -96,6 +99,11 @@ impl Process {
             * 1024
     }
 
+    /// Time that this process has spent on processors, in all its threads.
+    pub fn cpu_time(&self) -> Duration {
+        cpu_time(&self.pid().to_string(), 14)
+    }
+
     /// Bytes that this process caused to be written to the storage layer.
     pub fn written_bytes(&self) -> u64 {
         let io = std::fs::read_to_string(format!("/proc/{}/io", self.pid())).unwrap_or_default();
@@ -111,6 +119,22 @@ impl Drop for Process {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Time that children of the running program, which it has waited for, spent on processors.
+pub fn children_cpu_time() -> Duration {
+    cpu_time("self", 16)
+}
+
+/// The sum of two fields of `/proc/PID/stat`, counted from 1 as in proc(5): 14 and 15 are a
+/// process's own times, 16 and 17 those of its children.
+fn cpu_time(pid: &str, field: usize) -> Duration {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    // The name in parentheses may hold blanks; field 3 comes after it.
+    let (_, fields) = stat.rsplit_once(") ").unwrap_or_default();
+    let two = fields.split(' ').skip(field - 3).take(2);
+    let ticks: u64 = two.filter_map(|n| n.parse::<u64>().ok()).sum();
+    Duration::from_millis(ticks * 1000 / TICKS_PER_S)
 }
 
 /// The workspace's binary `name`, beside the running test or program.
