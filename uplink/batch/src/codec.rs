@@ -107,6 +107,11 @@ impl Decoder {
         }
     }
 
+    /// What the buffer holds on to.
+    pub fn buffer_bytes(&self) -> usize {
+        self.buffer.capacity()
+    }
+
     /// The decompressed form of `source`, at most `max` bytes of it.
     pub(crate) fn decode<'s>(
         &'s mut self,
@@ -227,7 +232,8 @@ fn damaged(problem: impl Into<String>) -> BatchError {
 ///
 /// One-shot on purpose: a streaming decoder reserves the window that the frame's header asks for
 /// (up to 128 MiB), here the output is the window. Frames without a content size, which Java and
-/// librdkafka write, are tried with doubled room, so the work is at most twice that of the last try.
+/// librdkafka write, are tried with the room that is there from the batch before, then with doubled
+/// room, so the work is at most twice that of the last try.
 fn unzstd(
     context: &mut DCtx<'static>,
     source: &[u8],
@@ -252,6 +258,7 @@ fn unzstd(
             .len()
             .saturating_mul(4)
             .max(FIRST_GUESS_BYTES_MIN)
+            .max(out.capacity())
             .min(max),
     };
     loop {

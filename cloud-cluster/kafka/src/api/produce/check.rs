@@ -1,5 +1,7 @@
 //! What a produced batch must be (Kafka's LogValidator, for magic 2).
 
+use std::cell::RefCell;
+
 use bytes::{Bytes, BytesMut};
 use headwater_batch::layout::{CRC, CRC_FROM, MAX_TIMESTAMP};
 use headwater_batch::{
@@ -17,6 +19,14 @@ use crate::{ErrorCode, KafkaError};
 const ZSTD_FROM: i16 = 7;
 /// The smallest record: seven fields of a byte each.
 const RECORD_BYTES_MIN: usize = 7;
+/// A decoder with a larger buffer is not kept for the next batch.
+const KEPT_BUFFER_BYTES_MAX: usize = 1 << 20;
+
+thread_local! {
+    /// A cache and nothing else: zstd's context, and a buffer that has grown to what batches take.
+    /// Without the latter a frame that tells no size, as Java's do not, is decompressed more than once.
+    static DECODER: RefCell<Option<Decoder>> = const { RefCell::new(None) };
+}
 
 /// Checks the one batch of a partition and says what to append.
 pub(super) fn batch(
@@ -30,8 +40,7 @@ pub(super) fn batch(
     let view = BatchView::parse(&records, &limits).map_err(refused)?;
     view.verify_crc().map_err(refused)?;
     check_header(&view, version)?;
-    let mut decoder = Decoder::with(Box::new(Foreign));
-    let summary = view.check_records(&mut decoder, &limits).map_err(refused)?;
+    let summary = with_decoder(|decoder| view.check_records(decoder, &limits)).map_err(refused)?;
     check_summary(topic, &view, &summary)?;
 
     let max_timestamp = summary.max_timestamp.unwrap_or(-1);
@@ -56,6 +65,17 @@ pub(super) fn batch(
         batch,
         info,
         log_append_time,
+    })
+}
+
+fn with_decoder<T>(check: impl FnOnce(&mut Decoder) -> T) -> T {
+    DECODER.with_borrow_mut(|kept| {
+        let decoder = kept.get_or_insert_with(|| Decoder::with(Box::new(Foreign)));
+        let checked = check(decoder);
+        if decoder.buffer_bytes() > KEPT_BUFFER_BYTES_MAX {
+            *kept = None;
+        }
+        checked
     })
 }
 
