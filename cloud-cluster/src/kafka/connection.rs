@@ -9,7 +9,7 @@
 //! reading at either. A reply exists only while it is being written, and a client that does not take
 //! it for [`STALL`] is cut off.
 
-use std::io;
+use std::io::{self, IoSlice};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -171,17 +171,19 @@ async fn write(mut to: OwnedWriteHalf, mut queued: mpsc::Receiver<Queued>) -> Re
     Ok(())
 }
 
+/// As few system calls as the socket allows: a Fetch reply has a chunk for every batch.
 async fn send(to: &mut OwnedWriteHalf, reply: &Reply) -> Result<(), Ended> {
-    for chunk in reply.chunks() {
-        let mut rest = &chunk[..];
-        while !rest.is_empty() {
-            let written = tokio::time::timeout(STALL, to.write(rest)).await;
-            let written = written.map_err(|_| Ended::Stalled(STALL))??;
-            if written == 0 {
-                return Err(io::Error::from(io::ErrorKind::WriteZero).into());
-            }
-            rest = &rest[written..];
+    let mut slices = reply.slices();
+    let mut rest = &mut slices[..];
+    // Nothing of an empty slice is ever written.
+    IoSlice::advance_slices(&mut rest, 0);
+    while !rest.is_empty() {
+        let written = tokio::time::timeout(STALL, to.write_vectored(rest)).await;
+        let written = written.map_err(|_| Ended::Stalled(STALL))??;
+        if written == 0 {
+            return Err(io::Error::from(io::ErrorKind::WriteZero).into());
         }
+        IoSlice::advance_slices(&mut rest, written);
     }
     metrics::counter!("headwater_kafka_sent_bytes_total").increment(reply.byte_len() as u64);
     Ok(())
