@@ -492,6 +492,46 @@ fn a_full_session_queue_drops_the_oldest_and_the_window_goes_on() {
     assert!(w.broker.stats().dropped_queued > 0);
 }
 
+/// [MQTT-3.3.4-9]: what a full queue drops under way still counts for the client.
+#[test]
+fn a_full_session_queue_keeps_to_the_receive_maximum() {
+    let config = Config {
+        queue_messages_max: 3,
+        ..Config::default()
+    };
+    for (expiry_s, qos) in [(0, 1), (60, 1), (0, 2), (60, 2)] {
+        let mut w = World::with(config.clone());
+        let two = [33, 0, 2];
+        let (b, _) = w.connect(v5("b", false, expiry_s).property(&two));
+        w.send(b, &subscribe(1, &[("t", qos)], Some(&[])));
+        w.read(b);
+        let (a, _) = w.connect(v3("a", true));
+        for n in 0..10u16 {
+            w.send(a, &publish("t", &n.to_string(), qos, n + 1).bytes());
+        }
+        let first = w.read(b);
+        assert_eq!(payloads(&first, true), ["0", "1"], "qos {qos}");
+        // Each answer lets one more go, and the ids that it had stay taken until then.
+        let (mut got, mut open) = (Vec::new(), first);
+        while let Some(frame) = open.pop() {
+            let id = frame.publish(true).id;
+            if frame.publish(true).qos == 1 {
+                w.send(b, &puback(id));
+            } else {
+                w.send(b, &pubrec(id));
+                assert!(w.read(b).iter().all(|f| f.kind() == 6));
+                w.send(b, &pubcomp(id));
+            }
+            let more = w.read(b);
+            assert!(more.len() <= 1, "{more:?}");
+            got.extend(payloads(&more, true));
+            open.extend(more);
+        }
+        assert_eq!(got, ["7", "8", "9"], "qos {qos}, expiry {expiry_s}");
+        assert_eq!(w.broker.stats().queued, 0);
+    }
+}
+
 #[test]
 fn acks_queue_without_bound_for_nobody() {
     let mut w = World::new();

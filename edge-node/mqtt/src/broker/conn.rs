@@ -71,6 +71,9 @@ pub(super) struct Conn {
     /// Publishes to the client that wait for PUBACK or PUBCOMP, and the next of its queue to send.
     pub inflight: usize,
     pub cursor: u64,
+    /// Ids of those that a full queue dropped under way: the client has not answered them, so they
+    /// take their part of its window and are not used again.
+    pub orphans: BTreeSet<u16>,
     /// QoS 0 deliveries that wait for the socket.
     pub backlog: VecDeque<Delivery>,
     pub backlog_bytes: usize,
@@ -111,6 +114,7 @@ impl Conn {
             last_topic: None,
             inflight: 0,
             cursor: 0,
+            orphans: BTreeSet::new(),
             backlog: VecDeque::new(),
             backlog_bytes: 0,
             retained: BTreeMap::new(),
@@ -118,6 +122,12 @@ impl Conn {
             held: VecDeque::new(),
             touched: false,
         }
+    }
+
+    /// What a full queue dropped of this connection's session.
+    pub fn adopt(&mut self, dropped: &mut Vec<(u64, u16)>) {
+        let sent = dropped.drain(..).filter(|(seq, _)| *seq < self.cursor);
+        self.orphans.extend(sent.map(|(_, id)| id));
     }
 
     pub fn ready(&self) -> bool {

@@ -209,11 +209,13 @@ impl Broker {
         let Some(session) = self.state.sessions.get_mut(&sid) else {
             return;
         };
-        for seq in session.dropped.drain(..) {
-            conn.inflight -= usize::from(seq < conn.cursor);
-        }
+        conn.adopt(&mut session.dropped);
         for (seq, entry) in session.queue.entries.range(conn.cursor..) {
             if !conn.may_send() || conn.inflight >= usize::from(conn.window) {
+                break;
+            }
+            // The client still has another message by this id.
+            if conn.orphans.contains(&entry.id) {
                 break;
             }
             conn.cursor = seq + 1;
@@ -262,6 +264,20 @@ impl Broker {
         self.touch(id);
     }
 
+    /// The client's last word on a message that a full queue dropped under way.
+    fn orphan_answered(&mut self, id: ConnId, packet: u16) {
+        let Some(conn) = self.conns.get_mut(&id) else {
+            return;
+        };
+        if let Some(session) = self.state.sessions.get_mut(&conn.sid) {
+            conn.adopt(&mut session.dropped);
+        }
+        if conn.orphans.remove(&packet) {
+            conn.inflight = conn.inflight.saturating_sub(1);
+            self.touch(id);
+        }
+    }
+
     /// Where a subscriber's acknowledgement finds its entry: sent on this connection, not done.
     fn sent(&mut self, id: ConnId, packet: u16) -> Option<(Sid, QoS, bool, bool, bool)> {
         let conn = self.conns.get(&id)?;
@@ -280,8 +296,10 @@ impl Broker {
     }
 
     pub(super) fn puback(&mut self, id: ConnId, packet: u16) {
-        if let Some((sid, QoS::AtLeastOnce, ..)) = self.sent(id, packet) {
-            self.finished(id, sid, packet);
+        match self.sent(id, packet) {
+            Some((sid, QoS::AtLeastOnce, ..)) => self.finished(id, sid, packet),
+            Some(_) => {}
+            None => self.orphan_answered(id, packet),
         }
     }
 
@@ -304,7 +322,7 @@ impl Broker {
                 let op = Op::Received { sid, id: packet };
                 self.append(vec![op], None, Reply::PubRel { sid, id: packet });
             }
-            _ if reason >= 0x80 => {}
+            _ if reason >= 0x80 => self.orphan_answered(id, packet),
             _ => self.send_ack(id, Ack::PubRel, packet, 0x92),
         }
     }
@@ -328,8 +346,10 @@ impl Broker {
     }
 
     pub(super) fn pubcomp(&mut self, id: ConnId, packet: u16) {
-        if let Some((sid, QoS::ExactlyOnce, true, ..)) = self.sent(id, packet) {
-            self.finished(id, sid, packet);
+        match self.sent(id, packet) {
+            Some((sid, QoS::ExactlyOnce, true, ..)) => self.finished(id, sid, packet),
+            Some(_) => {}
+            None => self.orphan_answered(id, packet),
         }
     }
 }

@@ -390,8 +390,9 @@ impl State {
             let Some(oldest) = session.queue.oldest() else {
                 break;
             };
-            if session.queue.remove(oldest).is_some_and(|e| !e.done) && session.conn.is_some() {
-                session.dropped.push(oldest);
+            let entry = session.queue.remove(oldest).filter(|entry| !entry.done);
+            if let (Some(entry), true) = (entry, session.conn.is_some()) {
+                session.dropped.push((oldest, entry.id));
             }
             gone.push(oldest);
         }

@@ -136,8 +136,8 @@ pub(crate) struct Session {
     pub will_at_ms: Option<u64>,
     /// The will is on its way to the log, or taken back; the op that says so is under way.
     pub will_spent: bool,
-    /// Entries that a full queue dropped, for the connection's count of what is under way.
-    pub dropped: Vec<u64>,
+    /// Entries that a full queue dropped, with their ids: the connection may have sent them.
+    pub dropped: Vec<(u64, u16)>,
     /// Queue entries below this were never in a checkpoint or are in it now.
     pub stored_seq: u64,
 }
