@@ -27,6 +27,13 @@ pub struct StreamInfo {
     pub priority: i32,
 }
 
+impl StreamInfo {
+    /// The log's next offset, records included that are not sealed yet.
+    pub(super) fn log_end(&self) -> Offset {
+        self.spans.last().map_or(self.end, |span| span.end)
+    }
+}
+
 /// Drain with [`super::EdgeSession::poll_effect`] after every call.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum EdgeEffect {

@@ -125,8 +125,11 @@ impl EdgeSession {
         if stream.phase != Phase::Announcing {
             return self.protocol("WELCOME for a stream that is open".into());
         }
-        if opened.next < stream.info.origin {
-            return self.protocol(format!("WELCOME at {}, below the origin", opened.next));
+        // Believed, a position above the end would let go of records that were never sent.
+        let (next, log) = (opened.next, stream.info.origin..=stream.info.log_end());
+        if !log.contains(&next) {
+            let (origin, end) = log.into_inner();
+            return self.protocol(format!("WELCOME at {next}, of a log of {origin}..{end}"));
         }
         stream.progressed(now);
         stream.refused = false;
@@ -277,8 +280,8 @@ impl EdgeSession {
 
     fn diverged(&mut self, now: Ms, slot: Slot, fork: Offset) {
         let stream = &mut self.streams[slot];
-        let end = stream.info.spans.last().map_or(stream.info.end, |s| s.end);
-        if stream.phase != Phase::Announcing || fork < stream.info.origin || fork > end {
+        let log = stream.info.origin..=stream.info.log_end();
+        if stream.phase != Phase::Announcing || !log.contains(&fork) {
             return self.protocol(format!("DIVERGED at {fork}, which is not in this log"));
         }
         stream.phase = Phase::Forking;

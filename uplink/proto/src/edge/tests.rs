@@ -101,6 +101,25 @@ impl Edge {
     }
 }
 
+/// A cloud that claims more than there is speaks of another log. What is not sent stays unsent.
+#[test]
+fn a_welcome_above_the_log_ends_the_session() {
+    for (next, is_good) in [(20, true), (21, false), (i64::MAX, false)] {
+        let mut edge = Edge::new();
+        edge.session.add_stream(0, info(0, 0, 20, 10));
+        edge.welcome(1, next);
+        assert_eq!(edge.sent().len(), 1, "ANNOUNCE");
+        let acked = |e: &EdgeEffect| matches!(e, EdgeEffect::Acked { .. });
+        let closed = |e: &EdgeEffect| {
+            let reason = CloseReason::Protocol(format!("WELCOME at {next}, of a log of 0..20"));
+            *e == EdgeEffect::Close { reason }
+        };
+        let others = edge.others();
+        assert_eq!(others.iter().any(acked), is_good, "{others:?}");
+        assert_eq!(others.iter().any(closed), !is_good, "{others:?}");
+    }
+}
+
 /// U4: what the cloud acknowledged and lost becomes a GAP only when the operator gives it up, and
 /// then only that.
 #[test]
