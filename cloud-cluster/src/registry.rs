@@ -144,7 +144,7 @@ mod tests {
         let (root, path) = (dir.path(), path_of(dir.path()));
         assert!(read(root).unwrap().is_whole, "no CA, hence no bundles");
         for (n, name) in ["gw-1", "gw-2", "gw-1"].iter().enumerate() {
-            enter(root, &EdgeName::new(*name).unwrap(), 1000 + n as i64).unwrap();
+            enter(root, &EdgeName::new(name).unwrap(), 1000 + n as i64).unwrap();
         }
         fs::write(ca_of(root).join("ca.key"), "a key").unwrap();
         let whole = read(root).unwrap();
