@@ -1,5 +1,5 @@
 //! The instrument is tested: each rule that can lose or repeat data is taken out, and some world of
-//! the first 500 fails; with the rule in place that world is green.
+//! the first 500 fails (of 1,000 for J3); with the rule in place that world is green.
 //!
 //! Tried and **not** found by the first 500 worlds: J4's copy of the tail (`j4`; that only synced
 //! frames are packed is found), `j6`, `j7`, `j8`, `j9`, `segments_synced`, `keep_unsent`,
@@ -16,12 +16,15 @@ use sim::count::Trace;
 use sim::run::{Report, many_of, simulate};
 
 const TRIED: u64 = 500;
+/// The lineages' own files now say how far a log had come at its last start, so that without J3 offsets
+/// are used twice only where those rot too: the first world that meets it is seed 823.
+const TRIED_J3: u64 = 1_000;
 
-fn found(name: &str, world: impl Fn(u64) -> Report + Sync) {
+fn found(name: &str, tried: u64, world: impl Fn(u64) -> Report + Sync) {
     let jobs = std::thread::available_parallelism().map_or(1, usize::from);
-    let summary = many_of(world, 0, TRIED, jobs, 1, |_| {});
+    let summary = many_of(world, 0, tried, jobs, 1, |_| {});
     let Some(failure) = summary.failures.first() else {
-        panic!("{name} taken out: {TRIED} seeds are green");
+        panic!("{name} taken out: {tried} seeds are green");
     };
     println!("{name} taken out, after {} seeds: {failure}", summary.seeds);
     let seed = failure["seed ".len()..].split(':').next().unwrap();
@@ -29,20 +32,20 @@ fn found(name: &str, world: impl Fn(u64) -> Report + Sync) {
     assert_eq!(with.told(), None, "{name}: red with the rule too");
 }
 
-fn journal(name: &str, off: impl Fn(&mut Rules) + Sync) {
+fn journal(name: &str, tried: u64, off: impl Fn(&mut Rules) + Sync) {
     let mut rules = Rules::default();
     off(&mut rules);
-    found(name, |seed| simulate(seed, Trace::Off, rules));
+    found(name, tried, |seed| simulate(seed, Trace::Off, rules));
 }
 
 fn uplink(rule: Rule) {
     let world = |seed| without(Some(rule), || simulate(seed, Trace::Off, Rules::default()));
-    found(&format!("{rule:?}"), world);
+    found(&format!("{rule:?}"), TRIED, world);
 }
 
 macro_rules! journal_rules {
     ($($name:ident,)*) => {
-        $(#[test] fn $name() { journal(stringify!($name), |rules| rules.$name = false); })*
+        $(#[test] fn $name() { journal(stringify!($name), TRIED, |rules| rules.$name = false); })*
     };
 }
 
@@ -55,9 +58,13 @@ macro_rules! uplink_rules {
 journal_rules! {
     j1,
     j2,
-    j3,
     j5,
     pack_synced,
+}
+
+#[test]
+fn j3() {
+    journal("j3", TRIED_J3, |rules| rules.j3 = false);
 }
 
 uplink_rules! {

@@ -115,3 +115,24 @@ fn offsets_lost_at_the_end_of_the_journal_are_skipped() {
     rot_key(&disk, "fifth");
     check(&disk, &a, 2);
 }
+
+/// The first records of a partition rot before any checkpoint or header knows of it, and the segments
+/// that are written then begin behind them: the GAP must not pass for what retention took.
+#[test]
+fn a_gap_before_the_first_segment_is_not_forgotten() {
+    let disk = SimDisk::new(3);
+    let mut store = open(&disk, &config(), 1);
+    let a = tp("a-0");
+    group(&mut store, &a, &["first", "second"]);
+    group(&mut store, &a, &["third", "fourth"]);
+    drop(store);
+    rot_key(&disk, "second");
+    for boot in 2..5 {
+        restart(&disk, Crash::Power);
+        let mut store = open(&disk, &config(), boot);
+        let gaps: Vec<_> = store.gaps(&a).iter().map(|g| (g.from, g.to)).collect();
+        assert_eq!(gaps, [(Offset(0), Offset(2))], "at start {boot}");
+        assert_eq!(offsets(&store, &a, Offset::ZERO), [2, 3]);
+        store.tick(10_000).unwrap();
+    }
+}
