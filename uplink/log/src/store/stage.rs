@@ -5,7 +5,7 @@ use headwater_batch::{Limits, NewHeader, NewRecord, Offset, TopicPartition};
 use super::frames::{self, PartitionFrame, RecordFrameRef};
 use super::meta::PartitionMeta;
 use super::table::{PARTITIONS_MAX, Partition};
-use super::{Durability, Entry, Mark, Ms, Refused, Staged, Store, Token, Waiting};
+use super::{BACKSTOP_MS, Durability, Entry, Mark, Ms, Refused, Staged, Store, Token, Waiting};
 use crate::durable::FRAME_BYTES_MAX;
 use crate::error::{ErrorKind, LogError};
 
@@ -177,6 +177,8 @@ impl Store {
     pub(super) fn note_due(&mut self, durability: Durability, now: Ms) {
         let wait = match durability {
             Durability::Fsync | Durability::Os => 0,
+            // The medium's own time comes on top, and must end in time (J7).
+            Durability::Interval if self.cfg.rules.j7() => self.cfg.interval_ms.min(BACKSTOP_MS),
             Durability::Interval => self.cfg.interval_ms,
         };
         let due = now.saturating_add(wait);

@@ -2,7 +2,7 @@
 
 use headwater_batch::Offset;
 use headwater_log::disk::Crash;
-use headwater_log::store::{Full, GapReason, Ms, Refused};
+use headwater_log::store::{Durability, Entry, Full, GapReason, Ms, Refused, SYNC_MS_MAX};
 use headwater_log::{Disk, SimDisk};
 
 use super::{config, entry, offsets, open, restart, tp, write};
@@ -206,4 +206,22 @@ fn drop_oldest_drops_whole_segments_and_no_more_than_needed() {
     let next = store.next(&t).unwrap();
     assert_eq!(offsets(&store, &t, start).first(), Some(&start.0));
     assert!(next == Offset(12_000));
+}
+
+#[test]
+fn j7_the_longest_interval_leaves_the_medium_its_second() {
+    let due = |keeps: bool| {
+        let mut cfg = config();
+        cfg.interval_ms = SYNC_MS_MAX;
+        cfg.rules.j7 = keeps;
+        let mut store = open(&SimDisk::new(5), &cfg, 1);
+        let entry = Entry {
+            durability: Durability::Interval,
+            ..entry(&tp("a-0"), 1)
+        };
+        assert!(store.stage(entry, 100).unwrap().ack_now);
+        store.commit_due()
+    };
+    assert_eq!(due(true), Some(100 + SYNC_MS_MAX - 1_000));
+    assert_eq!(due(false), Some(100 + SYNC_MS_MAX));
 }
