@@ -280,6 +280,15 @@ impl PartitionLog {
         }
     }
 
+    /// Segments of which nothing tells when they were sealed: at the latest now, when the clock
+    /// stands at `stamp`. They are kept too long rather than too short (J9).
+    pub(crate) fn stamp_others(&self, known: &[(Offset, u64)], stamp: u64) {
+        let mut state = self.shared.state();
+        let is_known = |base: Offset| known.iter().any(|(known, _)| *known == base);
+        let others = state.segments.iter_mut().filter(|s| !is_known(s.base));
+        others.for_each(|segment| segment.stamp = segment.stamp.max(stamp));
+    }
+
     /// Bytes of all files: logs and an upper bound of their indexes.
     pub(crate) fn bytes(&self) -> u64 {
         let state = self.shared.state();

@@ -341,6 +341,8 @@ impl Replay {
             partition.meta.next = next.max(partition.log.end());
             partition.going = partition.meta.start;
             partition.publish();
+            let clock = self.store.clock_base;
+            partition.log.stamp_others(&partition.meta.stamps, clock);
             partition.log.delete_below(partition.meta.start)?;
         }
         let holes = self.unexplained();

@@ -162,6 +162,28 @@ fn j9_the_clock_runs_only_while_the_store_does() {
     );
 }
 
+/// J9: the frames since the checkpoint move the clock on; what they sealed is not old for that.
+#[test]
+fn what_was_sealed_since_the_checkpoint_is_not_older_after_a_crash() {
+    let disk = SimDisk::new(10);
+    let mut cfg = config();
+    cfg.retention_ms = Some(10_000);
+    let t = tp("a-0");
+    let mut store = open(&disk, &cfg, 1);
+    store.tick(90_000).unwrap();
+    write(&mut store, &t, 300, 90_000);
+    store.set_acked(&t, Offset(300), 101_000);
+    store.commit(101_000).unwrap();
+    restart(&disk, Crash::Power);
+    let mut store = open(&disk, &cfg, 2);
+    store.tick(5_000).unwrap();
+    store.commit(5_000).unwrap();
+    assert_eq!(store.start(&t), Some(Offset::ZERO), "6 s old");
+    store.tick(17_000).unwrap();
+    store.commit(17_000).unwrap();
+    assert!(store.start(&t).unwrap() > Offset(200), "older than 10 s");
+}
+
 #[test]
 fn drop_oldest_drops_whole_segments_and_no_more_than_needed() {
     let disk = SimDisk::new(11);
