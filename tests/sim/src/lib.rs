@@ -10,7 +10,8 @@
 //! | [`edge`] | one device's process: the real edge, stepped |
 //! | [`cloud`] | the node: the real core on a simulated disk and object store |
 //! | [`mqtt`], [`kafka`] | clients with real bytes |
-//! | [`oracle`] | what was promised to clients, and whether it holds |
+//! | [`oracle`] | what was promised to publishers and consumers, and whether it holds |
+//! | [`served`], [`produced`], [`grouped`] | the same of subscribers, idempotent producers, consumer groups |
 //! | [`rng`], [`now`], [`payload`], [`count`] | chance, time, what messages hold, what is counted |
 //!
 //! ```text
@@ -28,14 +29,15 @@
 //! - Rot in the group that was synced last: it cannot be told from a torn tail (J1).
 //! - QoS 2 in flight while a session went back in time (image, swapped card, lost checkpoints, rot):
 //!   a broker with an old session may take a new message for one that it knows.
-//! - Order of a 3.1.1 publisher while the log is full: what was held back is offered again a second
-//!   later, and something smaller may have found room meanwhile.
+//! - What a broker with the durability `interval` had answered for less than 5 s before it died (J7).
+//! - What the cloud set aside for an operator, as far as the device still holds it.
+//! - QoS 0 against higher QoS of one publisher, once the log was full: MQTT orders by QoS.
 //!
 //! Losses are held against the ledger by their number per edge and partition, not offset by offset.
 //!
 //! # What is not in it
-//! Several cloud nodes, a cloud restored from a copy, rot on the cloud's disk, groups with members,
-//! producers, MQTT subscribers.
+//! Several cloud nodes, a cloud restored from a copy, rot on the cloud's disk, transactions, retained
+//! messages and wills.
 //!
 //! Real code runs from the codecs down to the `Disk` trait. What is absent: threads, real time,
 //! real files, sockets, and any randomness that does not come from the seed.
@@ -43,12 +45,15 @@
 pub mod cloud;
 pub mod count;
 pub mod edge;
+pub mod grouped;
 pub mod kafka;
 pub mod mqtt;
 pub mod now;
 pub mod oracle;
 pub mod payload;
 pub mod plan;
+pub mod produced;
 pub mod rng;
 pub mod run;
+pub mod served;
 pub mod world;

@@ -65,7 +65,7 @@ fn one(seed: u64, trace: bool) -> ExitCode {
 }
 
 fn many(args: &Args) -> ExitCode {
-    let first = args.first_seed.unwrap_or_else(fresh);
+    let first = args.first_seed.unwrap_or_else(run::fresh_seed);
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let jobs = args.jobs.unwrap_or(cores);
     println!("seeds {first}.. ({}), {jobs} at a time", args.seeds);
@@ -108,9 +108,4 @@ fn show(counts: &sim::count::Counts) {
     for (what, count) in counts {
         println!("{count:>10} {what}");
     }
-}
-
-/// A seed that nobody has seen.
-fn fresh() -> u64 {
-    getrandom::u64().expect("the system has random numbers") >> 16
 }

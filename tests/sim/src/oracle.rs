@@ -17,6 +17,7 @@ use headwater_batch::{BatchView, Decoder, Limits};
 use crate::kafka::requests::Place;
 use crate::now::Ms;
 use crate::payload::{Id, id_of};
+use crate::produced::Produced;
 
 /// Numbers a card over all devices it was in.
 pub type CardId = usize;
@@ -39,9 +40,12 @@ pub struct Attempt {
     pub at: Ms,
     /// Counts what was sent, by all; set when it is entered.
     pub order: u64,
-    /// Sent more than once, so it may stand where it was sent first or last; or held by the broker.
+    /// Sent more than once, so it may stand where it was sent first or last.
     pub again: bool,
     pub acked: bool,
+    /// When it was; of a route whose promise is a sync some seconds later.
+    pub acked_at: Option<Ms>,
+    pub interval: bool,
     pub refused: bool,
     /// Why it may be missing.
     pub may_miss: Option<&'static str>,
@@ -72,8 +76,12 @@ pub struct Oracle {
     /// Lives of topics that the operator deleted, or is deleting.
     deleting: BTreeSet<String>,
     decoder: Decoder,
+    pub produced: Produced,
     sent: u64,
     failure: Option<String>,
+    /// Cards whose log was full at some time: it holds what a 3.1.1 client sent from QoS 1 on, and not
+    /// what it sent at QoS 0. MQTT orders by QoS (section 4.6).
+    pub refusing: BTreeSet<CardId>,
     /// Retention may move log starts.
     pub retention: bool,
     /// A committed offset is forgotten with its topic.
@@ -87,8 +95,9 @@ pub struct Ends {
     pub end: i64,
 }
 
-/// Publisher, card, its history, edge partition: what keeps its order.
-type Line = (usize, CardId, u32, u32);
+/// Publisher, card, its history, edge partition: what keeps its order. Apart: QoS 0 where a log was
+/// full, see [`Oracle::refusing`].
+type Line = (usize, CardId, u32, u32, bool);
 /// Order of sending, and where it stands.
 type Stood = (u64, Id, i64);
 
@@ -122,6 +131,7 @@ impl Oracle {
         if let (Some(before), Some(now)) = (before, self.attempts.get_mut(&id)) {
             now.again = true;
             now.acked |= before.acked;
+            now.acked_at = before.acked_at;
             now.may_repeat |= before.may_repeat;
             now.may_miss = now.may_miss.or(before.may_miss);
             now.rerouted = match before.log_topic != now.log_topic {
@@ -135,9 +145,10 @@ impl Oracle {
         }
     }
 
-    pub fn acked(&mut self, id: Id) {
+    pub fn acked(&mut self, id: Id, now: Ms) {
         if let Some(attempt) = self.attempts.get_mut(&id) {
             attempt.acked = true;
+            attempt.acked_at.get_or_insert(now);
         }
     }
 
@@ -153,6 +164,11 @@ impl Oracle {
         if self.found.contains_key(&id) {
             self.fail(format!("REFUSED AND STORED: {id:?}"));
         }
+    }
+
+    /// So many attempts were sent.
+    pub fn sent_count(&self) -> u64 {
+        self.sent
     }
 
     pub fn is_found(&self, id: Id) -> bool {
@@ -231,6 +247,10 @@ impl Oracle {
         key: Option<String>,
         edge: Option<String>,
     ) {
+        if self.produced.is_of_producer(id) {
+            let found = self.produced.found(place, offset, id);
+            return found.unwrap_or_else(|what| self.fail(what));
+        }
         let Some(attempt) = self.attempts.get(&id) else {
             return self.fail(format!("{place:?} at {offset}: {id:?} was never sent"));
         };
@@ -341,9 +361,20 @@ impl Oracle {
 
     /// What was sent so far and is not seen yet may miss, for this reason.
     pub fn exempt(&mut self, why: &'static str, which: impl Fn(Id, &Attempt) -> bool) -> u64 {
+        self.exempt_most(u64::MAX, why, which)
+    }
+
+    /// As [`Oracle::exempt`], and `most` of them at most.
+    pub fn exempt_most(
+        &mut self,
+        most: u64,
+        why: &'static str,
+        which: impl Fn(Id, &Attempt) -> bool,
+    ) -> u64 {
         let mut count = 0;
         for (id, attempt) in &mut self.attempts {
-            if !self.found.contains_key(id) && attempt.may_miss.is_none() && which(*id, attempt) {
+            let missing = !self.found.contains_key(id) && attempt.may_miss.is_none();
+            if count < most && missing && which(*id, attempt) {
                 attempt.may_miss = Some(why);
                 count += 1;
             }
@@ -359,20 +390,18 @@ impl Oracle {
         }
     }
 
-    /// These may stand later than their order says.
-    pub fn may_wait(&mut self, ids: impl IntoIterator<Item = Id>) {
-        for id in ids {
-            if let Some(attempt) = self.attempts.get_mut(&id) {
-                attempt.again = true;
-            }
-        }
-    }
-
     /// Healed and read to the end: what does not hold?
     pub fn check_end(&mut self, covered: &Covered) {
         self.check_holes();
         self.check_order();
         self.check_losses(covered);
+        let starts = self.parts.iter();
+        let starts = starts.map(|(p, part)| ((p.topic.as_str(), p.partition), part.start));
+        let starts: BTreeMap<(&str, i32), i64> = starts.collect();
+        let start = |topic: &str, p: i32| starts.get(&(topic, p)).copied().unwrap_or(0);
+        if let Err(what) = self.produced.check_end(start) {
+            self.fail(what);
+        }
     }
 
     fn check_holes(&mut self) {
@@ -405,13 +434,14 @@ impl Oracle {
                     attempt.card,
                     attempt.history,
                     attempt.edge_partition,
+                    attempt.qos == 0 && self.refusing.contains(&attempt.card),
                 );
                 let this = (attempt.order, *id, *offset);
                 if let Some((order, before, at)) = last.insert(line, this) {
                     if order > attempt.order {
                         wrong = Some(format!(
                             "REORDERED: {place:?}: {before:?} at {at} before {id:?} at {offset}, \
-                             publisher, card, history, partition {line:?}"
+                             publisher, card, history, partition, apart {line:?}"
                         ));
                     }
                 }

@@ -14,6 +14,9 @@ pub struct Plan {
     pub devices: usize,
     pub publishers: usize,
     pub consumers: usize,
+    pub subscribers: usize,
+    pub producers: usize,
+    pub members: usize,
     /// Pause between two steps at most.
     pub pause_ms_max: u64,
     pub bytes_max: u64,
@@ -67,6 +70,9 @@ impl Plan {
             devices: 1 + rng.index(2),
             publishers: 1 + rng.index(3),
             consumers: 1 + rng.index(2),
+            subscribers: rng.index(3),
+            producers: rng.index(3),
+            members: [0, 0, 2, 3][rng.index(4)],
             pause_ms_max: [80, 400, 2_000][rng.index(3)],
             bytes_max: if tight {
                 4_000
@@ -98,6 +104,8 @@ fn edge(rng: &mut Rng, tight: bool) -> Settings {
         segment_bytes: 4096 << rng.below(3),
         batch_bytes: 1024 << rng.below(3),
         linger_ms: [20, 100, 250][rng.index(3)],
+        interval: rng.one_in(5),
+        interval_ms: [1_000, 5_000][rng.index(2)],
         retention_bytes: rng.one_in(2).then_some(16 << 10),
         retention_ms: rng.one_in(3).then_some(5_000),
         window_bytes: 2_000 << rng.below(4),

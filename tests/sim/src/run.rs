@@ -161,6 +161,11 @@ pub fn many_of(
     summary
 }
 
+/// A seed that nobody has seen; so are those after it.
+pub fn fresh_seed() -> u64 {
+    getrandom::u64().expect("the system has random numbers") >> 16
+}
+
 /// Seeds that a run of this size must have for every fault to be due.
 pub const SEEDS_FOR_ALL_FAULTS: u64 = 1_000;
 
@@ -180,11 +185,14 @@ pub const MUST_FIRE: &[&str] = &[
     "edge power cut",
     "edge kill",
     "edge crash in an operation",
+    "edge cut late",
     "edge crash in recovery",
+    "edge cut after a kill",
     "edge stops itself",
     "cloud power cut",
     "cloud kill",
     "cloud crash in an operation",
+    "cloud cut after a kill",
     "cloud stops itself",
     "cloud disk full",
     "cloud disk stalls",
@@ -202,6 +210,7 @@ pub const MUST_FIRE: &[&str] = &[
     "empty card",
     "old card returns",
     "checkpoints lost",
+    "lineage file lost",
     "rot: journal",
     "rot: checkpoints",
     "rot: segment",
@@ -209,6 +218,11 @@ pub const MUST_FIRE: &[&str] = &[
     "client cut",
     "client leaves",
     "consumer pauses",
+    "subscriber away",
+    "subscriber: subscribed",
+    "subscriber: message",
+    "subscriber: DUP",
+    "subscriber: QoS 2 again",
     "route removed",
     "route added",
     "topic deleted",
@@ -216,6 +230,14 @@ pub const MUST_FIRE: &[&str] = &[
     "client: DUP",
     "client: PUBREL again",
     "refused: quota",
+    "member: assigned",
+    "member: committed",
+    "member: commit refused",
+    "member: joins again",
+    "member: left",
+    "member stalls",
+    "produced and acknowledged",
+    "producer: batch again",
     "consumer: look back",
     "consumer: offsets compared",
     "stream: opened",

@@ -24,7 +24,7 @@ mod tests;
 use std::path::PathBuf;
 
 use bytes::Bytes;
-use edge_node::config::Route;
+use edge_node::config::{Route, RouteDurability};
 use edge_node::routes::Routes;
 use headwater_batch::{Level, Offset, TopicPartition};
 use headwater_log::durable::Rules;
@@ -36,7 +36,7 @@ pub use process::SimEdge;
 use crate::rng::Rng;
 
 /// Part of the budget that new records cannot use.
-const RESERVE_BYTES: u64 = 64 << 10;
+pub const RESERVE_BYTES: u64 = 64 << 10;
 /// Records that are not in a segment yet.
 const MEMORY_BYTES: usize = 64 << 10;
 
@@ -63,6 +63,9 @@ pub struct Settings {
     pub segment_bytes: u64,
     pub batch_bytes: usize,
     pub linger_ms: u64,
+    /// Every route's publishes are answered before their sync, which comes within `interval_ms`.
+    pub interval: bool,
+    pub interval_ms: u64,
     pub retention_bytes: Option<u64>,
     pub retention_ms: Option<u64>,
     /// Of the uplink's machine.
@@ -131,6 +134,13 @@ pub struct PartitionView {
     pub acked: Offset,
 }
 
+impl Settings {
+    /// While there is no link.
+    pub fn hold_ms(&self) -> u64 {
+        self.linger_ms * 4
+    }
+}
+
 impl Setup {
     fn core(&self, rng: &mut Rng) -> Result<edge_node::core::Setup, String> {
         let settings = &self.settings;
@@ -138,6 +148,10 @@ impl Setup {
             filter: filter.clone(),
             topic: topic.clone(),
             partitions: *partitions,
+            durability: match settings.interval {
+                true => RouteDurability::Interval,
+                false => RouteDurability::Fsync,
+            },
             ..Route::default()
         };
         let routes: Vec<Route> = settings.routes.iter().map(route).collect();
@@ -154,7 +168,8 @@ impl Setup {
                 reserve_bytes: RESERVE_BYTES,
                 batch_bytes: settings.batch_bytes,
                 linger_ms: settings.linger_ms,
-                hold_ms: settings.linger_ms * 4,
+                hold_ms: settings.hold_ms(),
+                interval_ms: settings.interval_ms,
                 level: match settings.zstd_level {
                     0 => Level::None,
                     level => Level::Zstd(level),

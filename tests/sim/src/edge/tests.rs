@@ -28,6 +28,8 @@ fn setup(seed: u128) -> Setup {
             segment_bytes: 4096,
             batch_bytes: 1024,
             linger_ms: 20,
+            interval: false,
+            interval_ms: 1_000,
             retention_bytes: None,
             retention_ms: None,
             window_bytes: 4096,

@@ -1,4 +1,5 @@
 //! MQTT clients: real bytes, and a memory of what was promised to them.
 
 pub mod publisher;
+pub mod subscriber;
 pub mod wire;

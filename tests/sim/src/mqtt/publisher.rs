@@ -136,11 +136,6 @@ impl Publisher {
         self.backlog.len() + self.flying.len()
     }
 
-    /// Attempts without an acknowledgement.
-    pub fn in_flight(&self) -> impl Iterator<Item = Id> + '_ {
-        self.flying.values().filter(|f| !f.released).map(|f| f.id)
-    }
-
     /// QoS 2 messages whose PUBREC has not come.
     pub fn unsettled(&self) -> impl Iterator<Item = Id> + '_ {
         let flying = self.flying.values().filter(|f| !f.released);
@@ -207,7 +202,7 @@ impl Publisher {
             clean,
             ..
         } = self.manner;
-        let bytes = wire::connect(version, client_id, clean);
+        let bytes = wire::connect(version, client_id, clean, None);
         self.acts.push_back(Act::Send(conn, bytes));
     }
 

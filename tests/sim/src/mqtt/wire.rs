@@ -9,7 +9,7 @@ pub enum Version {
     V5,
 }
 
-/// What the broker sent, as far as a publisher cares.
+/// What the broker sent, as far as these clients care.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Packet {
     ConnAck {
@@ -29,6 +29,20 @@ pub enum Packet {
         id: u16,
         code: u8,
     },
+    SubAck {
+        id: u16,
+        code: u8,
+    },
+    Publish {
+        topic: String,
+        payload: Vec<u8>,
+        qos: u8,
+        id: u16,
+        dup: bool,
+    },
+    PubRel {
+        id: u16,
+    },
     /// On version 5 the broker may end a session with a reason.
     Disconnect {
         code: u8,
@@ -39,9 +53,15 @@ pub enum Packet {
 /// A session that outlives its connections does so for ever.
 const SESSION_EXPIRY_NEVER: u32 = u32::MAX;
 const SESSION_EXPIRY: u8 = 0x11;
+const RECEIVE_MAXIMUM: u8 = 0x21;
 const USER_PROPERTY: u8 = 0x26;
 
-pub fn connect(version: Version, client_id: &str, clean: bool) -> Bytes {
+pub fn connect(
+    version: Version,
+    client_id: &str,
+    clean: bool,
+    receive_maximum: Option<u16>,
+) -> Bytes {
     let mut body = Vec::new();
     string(&mut body, "MQTT");
     body.push(match version {
@@ -51,12 +71,17 @@ pub fn connect(version: Version, client_id: &str, clean: bool) -> Bytes {
     body.push(if clean { 2 } else { 0 });
     body.extend([0, 0]);
     if version == Version::V5 {
-        if clean {
-            body.push(0);
-        } else {
-            body.extend([5, SESSION_EXPIRY]);
-            body.extend(SESSION_EXPIRY_NEVER.to_be_bytes());
+        let mut properties = Vec::new();
+        if !clean {
+            properties.push(SESSION_EXPIRY);
+            properties.extend(SESSION_EXPIRY_NEVER.to_be_bytes());
         }
+        if let Some(most) = receive_maximum {
+            properties.push(RECEIVE_MAXIMUM);
+            properties.extend(most.to_be_bytes());
+        }
+        length(&mut body, properties.len());
+        body.extend(properties);
     }
     string(&mut body, client_id);
     packet(0x10, &body)
@@ -100,6 +125,28 @@ pub fn publish(version: Version, publish: Publish<'_>) -> Bytes {
     }
     body.extend(payload);
     packet(0x30 | u8::from(dup) << 3 | qos << 1, &body)
+}
+
+pub fn subscribe(version: Version, id: u16, filter: &str, qos: u8) -> Bytes {
+    let mut body = id.to_be_bytes().to_vec();
+    if version == Version::V5 {
+        body.push(0);
+    }
+    string(&mut body, filter);
+    body.push(qos);
+    packet(0x82, &body)
+}
+
+pub fn puback(id: u16) -> Bytes {
+    packet(0x40, &id.to_be_bytes())
+}
+
+pub fn pubrec(id: u16) -> Bytes {
+    packet(0x50, &id.to_be_bytes())
+}
+
+pub fn pubcomp(id: u16) -> Bytes {
+    packet(0x70, &id.to_be_bytes())
 }
 
 pub fn pubrel(id: u16) -> Bytes {
@@ -164,6 +211,7 @@ fn parse(version: Version, first: u8, body: &[u8]) -> Option<Packet> {
         Version::V5 => body.get(2).copied().unwrap_or(0),
     };
     Some(match first >> 4 {
+        3 => return parse_publish(version, first, body),
         2 => Packet::ConnAck {
             session_present: body.first()? & 1 == 1,
             code: *body.get(1)?,
@@ -180,10 +228,41 @@ fn parse(version: Version, first: u8, body: &[u8]) -> Option<Packet> {
             id: id()?,
             code: code(),
         },
+        6 => Packet::PubRel { id: id()? },
+        9 => Packet::SubAck {
+            id: id()?,
+            code: *body.last()?,
+        },
         14 => Packet::Disconnect {
             code: body.first().copied().unwrap_or(0),
         },
         other => Packet::Other(other),
+    })
+}
+
+fn parse_publish(version: Version, first: u8, body: &[u8]) -> Option<Packet> {
+    let qos = first >> 1 & 3;
+    let (head, rest) = body.split_at_checked(2)?;
+    let topic = usize::from(u16::from_be_bytes([head[0], head[1]]));
+    let (topic, mut rest) = rest.split_at_checked(topic)?;
+    let mut id = 0;
+    if qos > 0 {
+        let (bytes, after) = rest.split_at_checked(2)?;
+        (id, rest) = (u16::from_be_bytes([bytes[0], bytes[1]]), after);
+    }
+    if version == Version::V5 {
+        let bytes = rest.iter().position(|byte| byte & 0x80 == 0)? + 1;
+        let (length, after) = rest.split_at(bytes);
+        let length = length.iter().rev();
+        let length = length.fold(0, |n, byte| n << 7 | usize::from(byte & 0x7f));
+        rest = after.split_at_checked(length)?.1;
+    }
+    Some(Packet::Publish {
+        topic: String::from_utf8(topic.to_vec()).ok()?,
+        payload: rest.to_vec(),
+        qos,
+        id,
+        dup: first & 8 != 0,
     })
 }
 

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use headwater_log::SimDisk;
 use headwater_log::disk::{Crash, Disk};
+use headwater_log::store::LINEAGE_FILES;
 
 pub(super) use crate::oracle::CardId;
 
@@ -72,6 +73,7 @@ impl World {
 
     /// Sessions of the device are as they were some time ago, or gone.
     fn sessions_went_back(&mut self, device: DeviceId) {
+        self.listeners_went_back(device);
         let senders = self.senders.iter_mut().filter(|s| s.device == device);
         for sender in senders {
             self.oracle.may_repeat(sender.client.unsettled());
@@ -136,6 +138,7 @@ impl World {
         self.cards[twin].rotten = self.cards[card].rotten;
         let twin = self.boot_card(twin, device);
         self.add_sender(twin);
+        self.twin_listeners(device, twin);
         self.note("card cloned", || format!("device {device} and {twin}"));
     }
 
@@ -152,6 +155,7 @@ impl World {
             wall_off_ms: like.wall_off_ms,
             starting: true,
             halted: BTreeSet::new(),
+            late_cut: 0,
             outage_until: 0,
             syncs: (0, 0),
         };
@@ -227,13 +231,20 @@ impl World {
         }
     }
 
-    /// The checkpoint store is gone.
+    /// The checkpoint store is gone, and with it, perhaps, the lineages' own files: what the journal's
+    /// headers say is all there is then (J3).
     pub(super) fn lose_checkpoints(&mut self, device: DeviceId) {
         self.switch_off(device);
         let disk = self.card_of(device).disk.clone();
         let dir = Path::new("/edge/checkpoints");
         if disk.remove_dir_all(dir).is_err() {
             return;
+        }
+        let lineages = self.rng.one_in(2);
+        for name in LINEAGE_FILES.iter().filter(|_| lineages) {
+            if disk.remove(&Path::new("/edge").join(name)).is_ok() {
+                self.note("lineage file lost", || format!("device {device} {name}"));
+            }
         }
         let synced = disk.sync_dir(Path::new("/edge"));
         debug_assert!(synced.is_ok());

@@ -21,11 +21,13 @@ impl World {
             return;
         }
         self.steps += 1;
+        self.look_at_devices();
         let pause = 1 + self.rng.below(self.plan.pause_ms_max);
         self.at(self.now + pause, Event::Chaos);
         if self.rng.chance(11, 20) {
             let sender = self.rng.index(self.senders.len());
             let count = 1 + self.rng.below(12);
+            self.produce();
             return self.publish(sender, count);
         }
         let device = self.rng.index(self.devices.len());
@@ -44,24 +46,6 @@ impl World {
             13 if faults.clients => self.client_fault(),
             14 => self.operator_fault(device),
             _ => {}
-        }
-    }
-
-    fn how(&mut self) -> Crash {
-        if self.rng.one_in(3) {
-            Crash::Kill
-        } else {
-            Crash::Power
-        }
-    }
-
-    /// A crash in the middle of an operation to come.
-    pub(super) fn arm_crash(&mut self, disk: &SimDisk, within: u64) {
-        let (nth, how) = (self.rng.below(within), self.how());
-        if self.rng.one_in(2) {
-            disk.crash_at_sync(nth / 4, how);
-        } else {
-            disk.crash_at(nth, how);
         }
     }
 
@@ -205,7 +189,7 @@ impl World {
     }
 
     fn client_fault(&mut self) {
-        match self.rng.below(4) {
+        match self.rng.below(5) {
             0 => {
                 let sender = self.rng.index(self.senders.len());
                 self.note("client leaves", || sender.to_string());
@@ -213,6 +197,8 @@ impl World {
                 self.sender_acts(sender);
             }
             1 | 2 => self.cut_client(),
+            3 if self.rng.one_in(2) => self.listener_leaves(),
+            3 => self.member_fault(),
             _ => {
                 let reader = self.rng.index(self.readers.len());
                 let until = self.now + self.rng.below(20_000);

@@ -1,4 +1,4 @@
-//! The clients' connections: MQTT to devices, Kafka to the cloud.
+//! MQTT clients' connections to devices, and publishers.
 
 use std::collections::VecDeque;
 
@@ -8,7 +8,6 @@ use headwater_batch::partition_for;
 use super::devices::DeviceId;
 use super::{Event, World};
 use crate::edge::MqttConn;
-use crate::kafka::consumer::{self, Consumer, KafkaConn};
 use crate::mqtt::publisher::{self, Manner, Message, Publisher};
 use crate::mqtt::wire::Version;
 use crate::now::Ms;
@@ -21,8 +20,15 @@ pub(super) struct Sender {
     pub device: DeviceId,
 }
 
+/// Whose connection it is.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Owner {
+    Sender(usize),
+    Listener(usize),
+}
+
 pub(super) struct MqttLink {
-    sender: usize,
+    owner: Owner,
     device: DeviceId,
     life: u64,
     client_up: bool,
@@ -31,15 +37,6 @@ pub(super) struct MqttLink {
     /// The broker does not read just now.
     paused: bool,
     held: VecDeque<Bytes>,
-}
-
-pub(super) struct Reader {
-    pub client: Consumer,
-}
-
-pub(super) struct KafkaLink {
-    reader: usize,
-    last: Ms,
 }
 
 /// Messages that wait at a client at most: a sensor does not sample for ever.
@@ -66,12 +63,6 @@ impl World {
         };
         let client = Publisher::new(manner, self.rng.fork());
         self.senders.push(Sender { client, device });
-    }
-
-    pub(super) fn add_reader(&mut self) {
-        let group = format!("group-{}", self.readers.len());
-        let client = Consumer::new(group, self.rng.fork());
-        self.readers.push(Reader { client });
     }
 
     pub(super) fn publish(&mut self, sender: usize, count: u64) {
@@ -103,16 +94,10 @@ impl World {
             match act {
                 publisher::Act::Dial => {
                     let at = self.now + 1 + self.rng.below(10);
-                    self.at(at, Event::MqttDialled(sender));
+                    self.at(at, Event::MqttDialled(Owner::Sender(sender)));
                 }
                 publisher::Act::Send(conn, bytes) => self.mqtt_up(conn, bytes),
-                publisher::Act::Close(conn) => {
-                    if let Some(link) = self.mqtt.get_mut(&conn) {
-                        link.client_up = false;
-                        let at = link.last_up.max(self.now) + 1;
-                        self.at(at, Event::BrokerSees(conn));
-                    }
-                }
+                publisher::Act::Close(conn) => self.mqtt_left(conn),
                 publisher::Act::Sent {
                     id,
                     qos,
@@ -120,7 +105,8 @@ impl World {
                     older_session,
                 } => self.sent(sender, id, qos, topic, older_session),
                 publisher::Act::Acked(id) => {
-                    self.oracle.acked(id);
+                    self.oracle.acked(id, self.now);
+                    self.plan_late_cut(sender);
                     self.note("acked", || format!("sender {sender} {id:?}"));
                 }
                 publisher::Act::Refused(id) => {
@@ -159,6 +145,8 @@ impl World {
             order: 0,
             again: false,
             acked: false,
+            acked_at: None,
+            interval: device.settings.interval,
             refused: false,
             may_miss: (qos == 2 && older_session).then_some("QoS 2 over an older session"),
             may_repeat: false,
@@ -169,30 +157,54 @@ impl World {
         self.oracle.sent(id, attempt);
     }
 
-    pub(super) fn mqtt_dialled(&mut self, sender: usize) {
-        let device = self.senders[sender].device;
-        let conn = self.conn();
-        if self.devices[device].edge.is_none() {
-            self.senders[sender].client.refused(self.now);
-            return self.sender_acts(sender);
+    /// The client closes its end.
+    pub(super) fn mqtt_left(&mut self, conn: MqttConn) {
+        if let Some(link) = self.mqtt.get_mut(&conn) {
+            link.client_up = false;
+            let at = link.last_up.max(self.now) + 1;
+            self.at(at, Event::BrokerSees(conn));
         }
-        let link = MqttLink {
-            sender,
-            device,
-            life: self.devices[device].life,
-            client_up: true,
-            last_up: 0,
-            last_down: 0,
-            paused: false,
-            held: VecDeque::new(),
-        };
-        self.mqtt.insert(conn, link);
-        self.edge(device, |edge, now| edge.mqtt_open(now, conn));
-        self.senders[sender].client.connected(self.now, conn);
-        self.sender_acts(sender);
     }
 
-    fn mqtt_up(&mut self, conn: MqttConn, mut bytes: Bytes) {
+    pub(super) fn mqtt_dialled(&mut self, owner: Owner) {
+        let device = match owner {
+            Owner::Sender(number) => self.senders[number].device,
+            Owner::Listener(number) => self.listeners[number].device,
+        };
+        let conn = self.conn();
+        let up = self.devices[device].edge.is_some();
+        if up {
+            let link = MqttLink {
+                owner,
+                device,
+                life: self.devices[device].life,
+                client_up: true,
+                last_up: 0,
+                last_down: 0,
+                paused: false,
+                held: VecDeque::new(),
+            };
+            self.mqtt.insert(conn, link);
+            self.edge(device, |edge, now| edge.mqtt_open(now, conn));
+        }
+        let now = self.now;
+        match (owner, up) {
+            (Owner::Sender(number), true) => self.senders[number].client.connected(now, conn),
+            (Owner::Sender(number), false) => self.senders[number].client.refused(now),
+            (Owner::Listener(number), true) => self.listeners[number].client.connected(now, conn),
+            (Owner::Listener(number), false) => self.listeners[number].client.refused(now),
+        }
+        self.owner_acts(owner);
+    }
+
+    fn owner_acts(&mut self, owner: Owner) {
+        match owner {
+            Owner::Sender(number) => self.sender_acts(number),
+            Owner::Listener(number) => self.listener_acts(number),
+        }
+    }
+
+    pub(super) fn mqtt_up(&mut self, conn: MqttConn, mut bytes: Bytes) {
         let Some(link) = self.mqtt.get_mut(&conn) else {
             return;
         };
@@ -260,11 +272,18 @@ impl World {
         let Some(link) = self.mqtt.get(&conn).filter(|link| link.client_up) else {
             return;
         };
-        let sender = link.sender;
+        let (owner, now) = (link.owner, self.now);
         self.mix("to client", conn, &bytes);
-        let client = &mut self.senders[sender].client;
-        client.received(self.now, conn, &bytes, &mut self.ids);
-        self.sender_acts(sender);
+        match owner {
+            Owner::Sender(number) => {
+                let client = &mut self.senders[number].client;
+                client.received(now, conn, &bytes, &mut self.ids);
+            }
+            Owner::Listener(number) => {
+                self.listeners[number].client.received(now, conn, &bytes);
+            }
+        }
+        self.owner_acts(owner);
     }
 
     /// The client's end of a connection has come to the broker.
@@ -281,8 +300,12 @@ impl World {
             return;
         };
         if link.client_up {
-            self.senders[link.sender].client.closed(self.now, conn);
-            self.sender_acts(link.sender);
+            let now = self.now;
+            match link.owner {
+                Owner::Sender(number) => self.senders[number].client.closed(now, conn),
+                Owner::Listener(number) => self.listeners[number].client.closed(now, conn),
+            }
+            self.owner_acts(link.owner);
         }
     }
 
@@ -339,91 +362,5 @@ impl World {
         }
         let later = self.rng.below(500);
         self.at(self.now + later, Event::ClientSees(conn));
-    }
-
-    pub(super) fn reader_acts(&mut self, reader: usize) {
-        while let Some(act) = self.readers[reader].client.acts.pop_front() {
-            match act {
-                consumer::Act::Dial => {
-                    let at = self.now + 1 + self.rng.below(20);
-                    self.at(at, Event::KafkaDialled(reader));
-                }
-                consumer::Act::Send(conn, bytes) => {
-                    let at = self.now + self.rng.below(4);
-                    self.at(at, Event::ToNode { conn, bytes });
-                }
-                consumer::Act::Close(conn) => {
-                    self.kafka.remove(&conn);
-                    self.cloud.client_closed(conn);
-                }
-                consumer::Act::Note(what) => {
-                    self.note(&format!("consumer: {what}"), || format!("reader {reader}"));
-                }
-            }
-        }
-    }
-
-    pub(super) fn kafka_dialled(&mut self, reader: usize) {
-        let conn = self.conn();
-        if self.cloud.client_opened(conn) {
-            self.kafka.insert(conn, KafkaLink { reader, last: 0 });
-            self.readers[reader].client.connected(self.now, conn);
-        } else {
-            self.readers[reader].client.refused(self.now);
-        }
-        self.reader_acts(reader);
-    }
-
-    pub(super) fn reach_node(&mut self, conn: KafkaConn, bytes: Bytes) {
-        if self.kafka.contains_key(&conn) || self.admin.is(conn) {
-            self.mix("to node", conn, &bytes);
-            self.cloud.client_frame(conn, bytes);
-        }
-    }
-
-    pub(super) fn kafka_down(&mut self, conn: KafkaConn, bytes: Bytes) {
-        let at = self.now + self.rng.below(4);
-        if let Some(link) = self.kafka.get_mut(&conn) {
-            link.last = at.max(link.last);
-            let at = link.last;
-            self.at(at, Event::ToReader { conn, bytes });
-        } else if self.admin.is(conn) {
-            self.at(at, Event::ToReader { conn, bytes });
-        }
-    }
-
-    pub(super) fn reach_reader(&mut self, conn: KafkaConn, bytes: &Bytes) {
-        if self.admin.is(conn) {
-            return self.admin_heard(conn, bytes);
-        }
-        let Some(link) = self.kafka.get(&conn) else {
-            return;
-        };
-        let reader = link.reader;
-        self.mix("to reader", conn, bytes);
-        let client = &mut self.readers[reader].client;
-        client.received(self.now, conn, bytes, &mut self.oracle);
-        self.reader_acts(reader);
-    }
-
-    pub(super) fn reader_sees(&mut self, conn: KafkaConn) {
-        if self.admin.is(conn) {
-            return self.admin_lost();
-        }
-        if let Some(link) = self.kafka.remove(&conn) {
-            self.readers[link.reader].client.closed(self.now, conn);
-            self.reader_acts(link.reader);
-        }
-    }
-
-    pub(super) fn kafka_lost(&mut self) {
-        let conns: Vec<KafkaConn> = self.kafka.keys().copied().collect();
-        for conn in conns {
-            let later = self.rng.below(500);
-            self.at(self.now + later, Event::ReaderSees(conn));
-        }
-        if let Some(conn) = self.admin.conn() {
-            self.at(self.now + 1, Event::ReaderSees(conn));
-        }
     }
 }

@@ -46,10 +46,7 @@ impl World {
             return;
         }
         let disk = self.cloud.disk.clone();
-        disk.restart();
-        if !self.calm && self.plan.faults.cloud_crashes && self.rng.one_in(3) {
-            self.arm_crash(&disk, 60);
-        }
+        self.start_disk(&disk, self.plan.faults.cloud_crashes, "cloud");
         let wall_ms = self.cloud_wall_ms + self.now as i64;
         self.cloud.power_on(&mut self.rng, wall_ms);
         self.note("cloud starts", String::new);
@@ -91,9 +88,7 @@ impl World {
                 self.cloud.started(running);
             }
             // Its supervisor starts it again.
-            CloudOut::Failed(why)
-                if self.cloud_faulty || self.cloud_full || why.contains("error: 503") =>
-            {
+            CloudOut::Failed(why) if self.cloud_faulty || self.cloud_full => {
                 self.note("cloud stops itself", || why);
                 let how = if self.rng.one_in(2) {
                     Crash::Kill

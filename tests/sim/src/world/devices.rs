@@ -16,6 +16,9 @@ use crate::now::{Ms, Now};
 
 pub(super) type DeviceId = usize;
 
+/// Devices that sync every few seconds have slow media: J7 leaves those a second.
+const INTERVAL_SYNC_MS_MAX: Ms = 400;
+
 pub(super) struct Device {
     pub name: EdgeName,
     pub card: CardId,
@@ -30,6 +33,8 @@ pub(super) struct Device {
     pub starting: bool,
     /// Streams that the cloud set aside until an operator looks.
     pub halted: BTreeSet<TopicPartition>,
+    /// The last process for which the power is to go late.
+    pub late_cut: u64,
     /// No network before this.
     pub outage_until: Ms,
     /// When the last commit was handed to the disk, and the one before it.
@@ -59,6 +64,7 @@ impl World {
             wall_off_ms: if unset { 10_000 - WALL_START_MS } else { 0 },
             starting: true,
             halted: BTreeSet::new(),
+            late_cut: 0,
             outage_until: 0,
             syncs: (0, 0),
         })
@@ -87,10 +93,7 @@ impl World {
         }
         self.devices[device].starting = false;
         let disk = self.card_of(device).disk.clone();
-        disk.restart();
-        if !self.calm && self.plan.faults.edge_crashes && self.rng.one_in(3) {
-            self.arm_crash(&disk, 60);
-        }
+        self.start_disk(&disk, self.plan.faults.edge_crashes, "edge");
         let setup = Setup {
             name: self.devices[device].name.clone(),
             dir: Path::new("/edge").to_owned(),
@@ -100,6 +103,7 @@ impl World {
         };
         let now = self.now_of(device);
         self.devices[device].life += 1;
+        self.begins(device);
         let started = SimEdge::start(setup, disk.clone(), now);
         if disk.is_down() {
             self.note("edge crash in recovery", || format!("device {device}"));
@@ -193,7 +197,10 @@ impl World {
                         let syncs = &mut self.devices[device].syncs;
                         *syncs = (self.now, syncs.0);
                         let slow = !self.calm && self.plan.faults.stalls && self.rng.one_in(50);
-                        self.rng.below(if slow { 6_000 } else { 20 })
+                        match self.devices[device].settings.interval {
+                            true => self.rng.between(100, INTERVAL_SYNC_MS_MAX),
+                            false => self.rng.below(if slow { 6_000 } else { 20 }),
+                        }
                     }
                     WorkKind::Uplink => self.rng.below(5),
                 };
@@ -205,8 +212,9 @@ impl World {
                     let what = format!("device {device}: {detail}");
                     self.oracle.fail(what);
                 }
+                self.hear_of_log(device, what, &detail);
                 if what == "refused full" {
-                    self.unorder(device);
+                    self.oracle.refusing.insert(self.devices[device].card);
                 }
                 let reason = detail.rsplit(' ').next().unwrap_or_default();
                 let name = match what {
@@ -216,17 +224,6 @@ impl World {
                 self.note(&name, || format!("device {device}: {detail}"));
             }
             Output::Failed(why) => self.edge_failed(device, &why),
-        }
-    }
-
-    /// The broker holds what a 3.1.1 client sent and found no room for, and offers it again: what
-    /// came after it may have found room before it.
-    fn unorder(&mut self, device: DeviceId) {
-        let v4 = |s: &&super::clients::Sender| {
-            s.device == device && s.client.manner.version == crate::mqtt::wire::Version::V4
-        };
-        for sender in self.senders.iter().filter(v4) {
-            self.oracle.may_wait(sender.client.in_flight());
         }
     }
 
@@ -290,6 +287,7 @@ impl World {
     /// The process is no more; its connections learn of it in their own time.
     fn process_gone(&mut self, device: DeviceId) {
         self.devices[device].edge = None;
+        self.exempt_unsynced(device);
         self.devices[device].halted.clear();
         self.link_lost(device);
         self.mqtt_lost(device);

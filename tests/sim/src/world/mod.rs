@@ -8,9 +8,15 @@ mod cards;
 mod chaos;
 mod clients;
 mod cloud;
+mod cuts;
 mod devices;
 mod heal;
 mod links;
+mod members;
+mod producers;
+mod readers;
+mod subscribers;
+mod watch;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -25,16 +31,21 @@ use tokio::time::Instant;
 use crate::cloud::{Cloud, CloudOut, LinkConn};
 use crate::count::{Journal, Trace};
 use crate::edge::MqttConn;
+use crate::grouped::Grouped;
 use crate::kafka::consumer::KafkaConn;
+use crate::kafka::member::Member;
 use crate::now::Ms;
 use crate::oracle::Oracle;
 use crate::payload::Ids;
 use crate::plan::Plan;
 use crate::rng::Rng;
 use cards::Card;
-use clients::{KafkaLink, MqttLink, Reader, Sender};
+use clients::{MqttLink, Sender};
 use devices::{Device, DeviceId};
 use links::Link;
+use producers::Maker;
+use readers::{KafkaLink, Reader};
+use subscribers::Listener;
 
 /// When the world begins, for those whose clock is set: above the edge's floor.
 pub const WALL_START_MS: i64 = 1_790_000_000_000;
@@ -48,6 +59,10 @@ enum Event {
     /// Does what a fault is undone by.
     Undo(chaos::Undo),
     PowerOn(DeviceId),
+    LateCut {
+        device: DeviceId,
+        life: u64,
+    },
     CloudOn,
     Work {
         device: DeviceId,
@@ -69,7 +84,7 @@ enum Event {
     },
     EdgeSees(LinkConn),
     CloudSees(LinkConn),
-    MqttDialled(usize),
+    MqttDialled(clients::Owner),
     ToBroker {
         conn: MqttConn,
         bytes: Bytes,
@@ -80,7 +95,7 @@ enum Event {
     },
     BrokerSees(MqttConn),
     ClientSees(MqttConn),
-    KafkaDialled(usize),
+    KafkaDialled(readers::KafkaOwner),
     ToNode {
         conn: KafkaConn,
         bytes: Bytes,
@@ -107,11 +122,17 @@ pub struct World {
     steps: u32,
     calm: bool,
     cards: Vec<Card>,
+    /// By card and exchange of its content.
+    watches: BTreeMap<(cards::CardId, u32), watch::Watch>,
     devices: Vec<Device>,
     links: BTreeMap<LinkConn, Link>,
     senders: Vec<Sender>,
+    listeners: Vec<Listener>,
     mqtt: BTreeMap<MqttConn, MqttLink>,
     readers: Vec<Reader>,
+    makers: Vec<Maker>,
+    members: Vec<Member>,
+    grouped: Grouped,
     kafka: BTreeMap<KafkaConn, KafkaLink>,
     cloud: Cloud,
     cloud_out: UnboundedReceiver<(u64, CloudOut)>,
@@ -151,11 +172,16 @@ impl World {
             steps: 0,
             calm: false,
             cards: Vec::new(),
+            watches: BTreeMap::new(),
             devices: Vec::new(),
             links: BTreeMap::new(),
             senders: Vec::new(),
+            listeners: Vec::new(),
             mqtt: BTreeMap::new(),
             readers: Vec::new(),
+            makers: Vec::new(),
+            members: Vec::new(),
+            grouped: Grouped::default(),
             kafka: BTreeMap::new(),
             cloud,
             cloud_out,
@@ -184,8 +210,18 @@ impl World {
             let device = number % self.plan.devices;
             self.add_sender(device);
         }
+        for number in 0..self.plan.subscribers {
+            let device = number % self.plan.devices;
+            self.add_listener(device);
+        }
         for _ in 0..self.plan.consumers {
             self.add_reader();
+        }
+        for _ in 0..self.plan.producers {
+            self.add_maker();
+        }
+        for _ in 0..self.plan.members {
+            self.add_member(producers::MADE, producers::MADE_PARTITIONS);
         }
         self.at(0, Event::CloudOn);
         for device in 0..self.plan.devices {
@@ -256,8 +292,13 @@ impl World {
         let queue = self.queue.keys().next().map(|key| key.0);
         let edges = self.devices.iter().filter_map(Device::deadline);
         let senders = self.senders.iter().filter_map(|s| s.client.deadline());
+        let listeners = self.listeners.iter().filter_map(|l| l.client.deadline());
         let readers = self.readers.iter().filter_map(|r| r.client.deadline());
-        edges.chain(senders).chain(readers).chain(queue).min()
+        let makers = self.makers.iter().filter_map(|m| m.client.deadline());
+        let clients = senders.chain(listeners).chain(readers).chain(makers);
+        let members = self.members.iter().filter_map(Member::deadline);
+        let clients = clients.chain(members);
+        edges.chain(clients).chain(queue).min()
     }
 
     fn timers(&mut self) {
@@ -273,6 +314,18 @@ impl World {
             self.senders[sender].client.timer(self.now, &mut self.ids);
             self.sender_acts(sender);
         }
+        for listener in 0..self.listeners.len() {
+            self.listeners[listener].client.timer(self.now);
+            self.listener_acts(listener);
+        }
+        for member in 0..self.members.len() {
+            self.members[member].timer(self.now, &mut self.grouped);
+            self.member_acts(member);
+        }
+        for maker in 0..self.makers.len() {
+            self.makers[maker].client.timer(self.now, &mut self.ids);
+            self.maker_acts(maker);
+        }
         for reader in 0..self.readers.len() {
             self.readers[reader].client.timer(self.now, &self.oracle);
             self.reader_acts(reader);
@@ -284,6 +337,7 @@ impl World {
             Event::Chaos => self.chaos(),
             Event::Undo(undo) => self.undo(undo),
             Event::PowerOn(device) => self.power_on(device),
+            Event::LateCut { device, life } => self.late_cut(device, life),
             Event::CloudOn => self.cloud_on(),
             Event::Work { device, life, id } => {
                 if self.devices[device].life == life {
@@ -299,12 +353,12 @@ impl World {
             Event::Down { conn, bytes } => self.down(conn, bytes),
             Event::EdgeSees(conn) => self.edge_sees(conn),
             Event::CloudSees(conn) => self.cloud_sees(conn),
-            Event::MqttDialled(sender) => self.mqtt_dialled(sender),
+            Event::MqttDialled(owner) => self.mqtt_dialled(owner),
             Event::ToBroker { conn, bytes } => self.reach_broker(conn, bytes),
             Event::ToClient { conn, bytes } => self.reach_client(conn, bytes),
             Event::BrokerSees(conn) => self.broker_sees(conn),
             Event::ClientSees(conn) => self.client_sees(conn),
-            Event::KafkaDialled(reader) => self.kafka_dialled(reader),
+            Event::KafkaDialled(owner) => self.kafka_dialled(owner),
             Event::ToNode { conn, bytes } => self.reach_node(conn, bytes),
             Event::ToReader { conn, bytes } => self.reach_reader(conn, &bytes),
             Event::ReaderSees(conn) => self.reader_sees(conn),

@@ -117,6 +117,16 @@ impl SimDisk {
         self.state().down.is_some()
     }
 
+    /// How it crashed, if no [`SimDisk::restart`] followed.
+    pub fn down(&self) -> Option<Crash> {
+        self.state().down
+    }
+
+    /// Bytes in all files, as reads see them.
+    pub fn used_bytes(&self) -> u64 {
+        self.state().used()
+    }
+
     /// Powers on after a crash. Planned crashes and failures are forgotten.
     pub fn restart(&self) {
         let mut state = self.state();
