@@ -135,7 +135,11 @@ impl Mirror {
                 let read = self.begin_read(&tp, from, max_bytes);
                 read.map(|answer| Done::Read(tp, answer))
             }
-            Work::Fork(fork) => self.begin_fork(fork).map(Done::Forked),
+            Work::Fork(fork) => {
+                let tp = fork.tp.clone();
+                let forked = self.begin_fork(fork);
+                forked.map(|done| Done::Forked(tp, done))
+            }
             Work::DeadLetter { tp, from, to, code } => {
                 let moved = self.begin_dead_letter(&tp, from, to, code);
                 moved.map(|done| Done::DeadLettered(tp, done))
@@ -267,16 +271,24 @@ impl Mirror {
         };
         let (mut at, mut kept) = (from, Vec::new());
         while at < to {
-            match reader.read(at, 1).map_err(|e| e.to_string())? {
-                Chunk::Batches(batches) if !batches.is_empty() => {
+            match reader.read(at, 1) {
+                Ok(Chunk::Batches(batches)) if !batches.is_empty() => {
                     let last = &batches[batches.len() - 1];
                     let view =
                         BatchView::parse(last, &Limits::UPLINK).map_err(|e| e.to_string())?;
                     at = view.next_offset();
                     kept.extend(batches);
                 }
-                Chunk::Gap(gap) => at = gap.to,
-                _ => break,
+                Ok(Chunk::Gap(gap)) => at = gap.to,
+                // It rotted since it was sent. The GAP names it with the rest.
+                Err(ReadError::Corrupt { to: end, what, .. }) if end > at => {
+                    tracing::error!(partition = %tp, from = %at, to = %end, what, "rotted, too");
+                    at = end;
+                }
+                // Dropped since for want of room, by the operator's choice.
+                Err(ReadError::BelowStart { start, .. }) if start > at => at = start,
+                Err(error) => return Err(error.to_string()),
+                Ok(_) => return Err(format!("no record at {at}")),
             }
         }
         write(&kept).map_err(|e| format!("{}: {e}", dir.display()))

@@ -5,6 +5,7 @@
 #[path = "../node/client.rs"]
 #[allow(dead_code)]
 mod client;
+mod letters;
 mod sink;
 
 use std::net::SocketAddr;

@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Mutex;
 
 use headwater_batch::{BatchView, Decoder, Limits, TopicPartition};
-use headwater_proto::{AlarmKind, EdgeStreams, GapReason, StreamEntry, StreamKey, StreamOutcome};
+use headwater_proto::{
+    AlarmKind, EdgeStreams, GapReason, RejectCode, StreamEntry, StreamKey, StreamOutcome,
+};
 use headwater_quic::server::{Reply, Sink};
 
 #[derive(Default)]
@@ -20,9 +22,25 @@ struct Inner {
     forks: usize,
     gaps: Vec<(i64, i64, GapReason)>,
     alarms: Vec<AlarmKind>,
+    /// A batch with this value can never be stored.
+    refused: Option<String>,
+}
+
+pub fn values(batch: &[u8]) -> Vec<String> {
+    let view = BatchView::parse(batch, &Limits::UPLINK).unwrap();
+    view.verify_crc().unwrap();
+    let mut decoder = Decoder::new();
+    let records = view.records(&mut decoder, &Limits::UPLINK).unwrap();
+    records
+        .map(|record| String::from_utf8(record.unwrap().value.unwrap().to_vec()).unwrap())
+        .collect()
 }
 
 impl Cloud {
+    pub fn refuse(&self, value: &str) {
+        self.inner.lock().unwrap().refused = Some(value.to_owned());
+    }
+
     /// Values in the order in which they were stored.
     pub fn values(&self) -> Vec<String> {
         self.inner.lock().unwrap().values.clone()
@@ -62,18 +80,17 @@ impl Sink for Cloud {
         if let StreamEntry::Session(session) = &entry {
             inner.announced.insert(key.tp.clone(), session.partitions);
         }
+        if let (Some(refused), Some(batch)) = (&inner.refused, entry.batch()) {
+            if values(batch).contains(refused) {
+                return reply.committed(StreamOutcome::Rejected(RejectCode::Unacceptable));
+            }
+        }
         let streams = inner.streams.entry(key.tp.clone()).or_default();
         let outcome = streams.apply(key.incarnation, &entry);
         match &outcome {
             StreamOutcome::Append { .. } => {
                 let batch = entry.batch().expect("only a batch is appended");
-                let view = BatchView::parse(batch, &Limits::UPLINK).unwrap();
-                view.verify_crc().unwrap();
-                let mut decoder = Decoder::new();
-                for record in view.records(&mut decoder, &Limits::UPLINK).unwrap() {
-                    let value = record.unwrap().value.unwrap().to_vec();
-                    inner.values.push(String::from_utf8(value).unwrap());
-                }
+                inner.values.extend(values(batch));
             }
             StreamOutcome::Ledger { gap, .. } => {
                 inner.gaps.push((gap.from.0, gap.to.0, gap.reason));

@@ -216,6 +216,9 @@ pub enum AlarmKind {
     },
     /// More partitions than one connection carries: this one is not sent.
     TooManyStreams { bound: u32 },
+    /// The edge cannot make a fork or dead letters from here on durable; the stream waits and tries
+    /// again.
+    LogUnwritable { from: Offset },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

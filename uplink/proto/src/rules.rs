@@ -40,6 +40,8 @@ pub enum Rule {
     NoGapBelowAcked,
     /// U5: a batch refused for good becomes a GAP.
     DeadLetter,
+    /// U1, U5: a fork or a dead letter that could not be made durable is tried again.
+    PersistAgain,
     /// U6: the first pin stays.
     Pinned,
     /// U6: equal partition counts above one keep the number.

@@ -41,7 +41,8 @@ const GROWN: u8 = 6;
 const DESCRIBED: u8 = 7;
 const GIVE_UP: u8 = 8;
 const RAW: u8 = 9;
-const STEPS: u8 = 10;
+const PERSIST_FAILS: u8 = 10;
+const STEPS: u8 = 11;
 
 const PARTITIONS: u32 = 2;
 /// Records in the log of each partition; a batch holds three.
@@ -55,7 +56,8 @@ struct Run {
     /// Reads that wait for an answer.
     reads: Vec<(TopicPartition, Offset)>,
     sent: BTreeMap<TopicPartition, Offset>,
-    forks: Vec<TopicPartition>,
+    /// Asked for and not durable, with what the log becomes.
+    forks: Vec<StreamInfo>,
     letters: Vec<TopicPartition>,
     describes: Vec<TopicPartition>,
     closed: bool,
@@ -150,12 +152,25 @@ impl Run {
                 }
             }
             PERSISTED => {
-                if let Some(tp) = self.forks.pop() {
-                    let info = self.logs[&tp].clone();
-                    self.session.fork_durable(self.now, info);
+                if let Some(info) = self.forks.pop() {
+                    let log = self.log(&info.tp);
+                    log.incarnation = info.incarnation;
+                    log.parent = info.parent;
+                    (log.origin, log.acked) = (info.origin, info.acked);
+                    log.end = log.end.max(info.origin);
+                    let log = log.clone();
+                    self.session.fork_durable(self.now, log);
                 }
                 if let Some(tp) = self.letters.pop() {
                     self.session.dead_lettered(self.now, &tp);
+                }
+            }
+            PERSIST_FAILS => {
+                if let Some(info) = self.forks.pop() {
+                    self.session.fork_failed(self.now, &info.tp);
+                }
+                if let Some(tp) = self.letters.pop() {
+                    self.session.dead_letter_failed(self.now, &tp);
                 }
             }
             LATER => {
@@ -165,10 +180,7 @@ impl Run {
             GROWN => {
                 let which = tp(u32::from(input.byte()) % PARTITIONS);
                 let (start, end) = (i64::from(input.byte() % 40), i64::from(input.byte()));
-                let log = self
-                    .logs
-                    .get_mut(&which)
-                    .expect("every partition has a log");
+                let log = self.log(&which);
                 log.start = log.start.max(Offset(start)).min(log.end);
                 log.end = log.end.max(Offset(end / 3 * 3));
                 let (start, end) = (log.start, log.end);
@@ -220,17 +232,18 @@ impl Run {
                     incarnation,
                     at,
                 } => {
-                    let log = self.logs.get_mut(&tp).expect("every partition has a log");
-                    assert_eq!(parent, log.incarnation);
+                    let mut forked = self.log(&tp).clone();
+                    assert_eq!(parent, forked.incarnation);
                     assert!(at >= Offset(0));
-                    log.incarnation = incarnation;
-                    log.parent = Some(headwater_proto::Parent {
+                    let out = self.forks.iter().any(|fork| fork.tp == tp);
+                    assert!(!out, "two forks of {tp}");
+                    forked.incarnation = incarnation;
+                    forked.parent = Some(headwater_proto::Parent {
                         incarnation: parent,
                         fork: at,
                     });
-                    (log.origin, log.acked) = (at, at);
-                    log.end = log.end.max(at);
-                    self.forks.push(tp);
+                    (forked.origin, forked.acked) = (at, at);
+                    self.forks.push(forked);
                 }
                 EdgeEffect::DeadLetter { tp, from, to, .. } => {
                     assert!(from < to);
@@ -238,7 +251,7 @@ impl Run {
                 }
                 EdgeEffect::Describe { tp } => self.describes.push(tp),
                 EdgeEffect::Acked { tp, offset } => {
-                    let log = self.logs.get_mut(&tp).expect("every partition has a log");
+                    let log = self.log(&tp);
                     assert!(offset > log.acked, "an ACK that goes back");
                     log.acked = offset;
                 }
@@ -249,6 +262,10 @@ impl Run {
                 | EdgeEffect::Connected { .. } => {}
             }
         }
+    }
+
+    fn log(&mut self, tp: &TopicPartition) -> &mut StreamInfo {
+        self.logs.get_mut(tp).expect("every partition has a log")
     }
 
     /// A batch on its way is whole and has its CRC.
@@ -322,7 +339,7 @@ fn seeds() -> Vec<(String, Vec<u8>)> {
             attempt,
             pause_ms: 200,
         },
-        rejected,
+        rejected.clone(),
     ] {
         rewound
             .byte(FRAME)
@@ -354,6 +371,19 @@ fn seeds() -> Vec<(String, Vec<u8>)> {
         .byte(FRAME)
         .bytes(&body(&ToEdge::Diverged { stream, fork }))
         .byte(PERSISTED);
+    let mut failed = Script(vec![]);
+    for message in [ToEdge::Diverged { stream, fork }, rejected.clone()] {
+        failed
+            .byte(FRAME)
+            .bytes(&body(&message))
+            .byte(PERSIST_FAILS)
+            .byte(LATER)
+            .short(1_000)
+            .byte(PERSISTED)
+            .byte(FRAME)
+            .bytes(&welcome(3, 0, None))
+            .byte(READ);
+    }
     forked.byte(FRAME).bytes(&welcome(3, 4, None)).byte(READ);
     forked.byte(FRAME).bytes(&body(&ToEdge::Fenced {
         stream: StreamId(2),
@@ -375,6 +405,7 @@ fn seeds() -> Vec<(String, Vec<u8>)> {
         named("rewound", rewound.0),
         named("verified", verified.0),
         named("forked", forked.0),
+        named("failed", failed.0),
         named("every", every.0),
         named("raw", raw.0),
     ]

@@ -237,6 +237,7 @@ impl World {
             AlarmKind::Fenced => "fenced",
             AlarmKind::LogUnreadable { .. } => "log unreadable",
             AlarmKind::TooManyStreams { .. } => "too many streams",
+            AlarmKind::LogUnwritable { .. } => "log unwritable",
             AlarmKind::DeadLetter { .. } => "dead letter",
         };
         self.note(&format!("alarm: {name}"), || {

@@ -53,14 +53,16 @@ pub enum EdgeEffect {
     /// History is the same below `at`: boots whose span ends below `at` may be forgotten.
     Verified { tp: TopicPartition, at: Offset },
     /// Durably give the log a new incarnation that starts at `at`, with the uplink cursor there;
-    /// then call `fork_durable`. Nothing of this stream is sent before.
+    /// then call `fork_durable`, or `fork_failed`. Nothing of this stream is sent before. After a
+    /// failure the same comes again; one that became durable all the same may be made twice.
     PersistFork {
         tp: TopicPartition,
         parent: Incarnation,
         incarnation: Incarnation,
         at: Offset,
     },
-    /// Durably copy records `[from, to)` into the dead-letter file, then call `dead_lettered`.
+    /// Durably copy records `[from, to)` into the dead-letter file, then call `dead_lettered`, or
+    /// `dead_letter_failed`: it comes again.
     DeadLetter {
         tp: TopicPartition,
         from: Offset,

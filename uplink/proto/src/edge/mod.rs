@@ -6,6 +6,7 @@
 //! look at [`deadline`](EdgeSession::deadline).
 
 mod effect;
+mod persist;
 mod receive;
 mod send;
 mod stream;
@@ -159,16 +160,6 @@ impl EdgeSession {
             last.end = last.end.max(end);
         }
         self.settle(now, slot);
-    }
-
-    /// Answers `PersistFork`: `info` is the log's new state, read back.
-    pub fn fork_durable(&mut self, now: Ms, info: StreamInfo) {
-        let Some(slot) = self.slot(&info.tp) else {
-            return;
-        };
-        if self.streams[slot].phase == Phase::Forking {
-            self.reannounce(now, slot, info);
-        }
     }
 
     /// Answers `Describe`: `info` is the log's state now.

@@ -270,6 +270,10 @@ impl EdgeSession {
     }
 
     fn announce_later(&mut self, now: Ms, slot: Slot) {
+        // It announces once the fork is durable; before, the log has no name to announce.
+        if matches!(self.streams[slot].phase, Phase::Forking { .. }) {
+            return;
+        }
         self.drop_in_flight(slot);
         let pause = self.streams[slot].grow_pause();
         let at = now + self.rng.jitter(pause);
@@ -284,10 +288,12 @@ impl EdgeSession {
         if stream.phase != Phase::Announcing || !log.contains(&fork) {
             return self.protocol(format!("DIVERGED at {fork}, which is not in this log"));
         }
-        stream.phase = Phase::Forking;
         let incarnation = Incarnation(self.rng.u128());
-        let stream = &self.streams[slot];
-        let (tp, parent) = (stream.info.tp.clone(), stream.info.incarnation);
+        let parent = stream.info.incarnation;
+        stream.phase = Phase::Forking {
+            incarnation,
+            at: fork,
+        };
         self.alarm(
             slot,
             AlarmKind::Forked {
@@ -296,12 +302,7 @@ impl EdgeSession {
                 incarnation,
             },
         );
-        self.effects.push_back(EdgeEffect::PersistFork {
-            tp,
-            parent,
-            incarnation,
-            at: fork,
-        });
+        self.persist(slot);
         if !rules::on(Rule::ForkDurable) {
             let mut info = self.streams[slot].info.clone();
             info.parent = Some(Parent {
@@ -341,10 +342,10 @@ impl EdgeSession {
         stream.wait_until = None;
         stream.phase = Phase::DeadLettering {
             attempt,
+            from: base,
             to: next,
             code,
         };
-        let tp = stream.info.tp.clone();
         self.alarm(
             slot,
             AlarmKind::DeadLetter {
@@ -353,11 +354,6 @@ impl EdgeSession {
                 code,
             },
         );
-        self.effects.push_back(EdgeEffect::DeadLetter {
-            tp,
-            from: base,
-            to: next,
-            code,
-        });
+        self.persist(slot);
     }
 }

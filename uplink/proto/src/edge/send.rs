@@ -78,18 +78,6 @@ impl EdgeSession {
         self.settle(now, slot);
     }
 
-    /// Answers `DeadLetter`.
-    pub fn dead_lettered(&mut self, now: Ms, tp: &TopicPartition) {
-        let Some(slot) = self.slot(tp) else { return };
-        if let Phase::DeadLettering { attempt, to, code } = self.streams[slot].phase {
-            self.resume(slot, attempt);
-            if self.streams[slot].cursor < to {
-                self.send_gap(now, slot, to, GapReason::Rejected(code));
-            }
-            self.settle(now, slot);
-        }
-    }
-
     /// Hands out reads while the window has room.
     pub(super) fn pump(&mut self) {
         while self.in_flight < self.config.window_bytes {
@@ -262,7 +250,7 @@ impl EdgeSession {
         self.sent(now, slot, next, bytes);
     }
 
-    fn send_gap(&mut self, now: Ms, slot: Slot, to: Offset, reason: GapReason) {
+    pub(super) fn send_gap(&mut self, now: Ms, slot: Slot, to: Offset, reason: GapReason) {
         let stream = &self.streams[slot];
         let from = stream.cursor;
         let lineage = stream.lineage(from, to);
@@ -305,6 +293,7 @@ impl EdgeSession {
                 }
                 Phase::Backing { attempt } => self.resume(slot, attempt),
                 Phase::Resyncing => self.resync(now, slot),
+                Phase::Forking { .. } | Phase::DeadLettering { .. } => self.persist(slot),
                 _ => {} // a read may be tried again: settle sees to it
             }
             return;

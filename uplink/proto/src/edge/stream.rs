@@ -7,7 +7,7 @@ use headwater_batch::Offset;
 use super::StreamInfo;
 use crate::bounds::{LINEAGE_MAX, REANNOUNCE_MS_MAX, RESYNC_MS, SPANS_MAX};
 use crate::frame::Announce;
-use crate::{Attempt, BootSpan, BootStart, LastRecord, Ms, RejectCode, StreamId};
+use crate::{Attempt, BootSpan, BootStart, Incarnation, LastRecord, Ms, RejectCode, StreamId};
 
 /// The states of PROTOCOL.md's edge diagram.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,10 +31,14 @@ pub(super) enum Phase {
     /// Our RESYNC is out: nothing is sent until the cloud says where we are.
     Resyncing,
     /// Waits for the new incarnation to be durable.
-    Forking,
+    Forking {
+        incarnation: Incarnation,
+        at: Offset,
+    },
     /// Waits for the dead-letter file to be durable.
     DeadLettering {
         attempt: Attempt,
+        from: Offset,
         to: Offset,
         code: RejectCode,
     },
@@ -73,6 +77,8 @@ pub(super) struct Stream {
     pub(super) refused: bool,
     /// The log could not be read at the cursor: said once.
     pub(super) unreadable: bool,
+    /// A fork or dead letters could not be made durable: said once.
+    pub(super) unwritable: bool,
     pub(super) timer: Option<Ms>,
     pub(super) turn: Option<u64>,
 }
@@ -101,6 +107,7 @@ impl Stream {
             given_up: false,
             refused: false,
             unreadable: false,
+            unwritable: false,
             timer: None,
             turn: None,
         }

@@ -1,6 +1,8 @@
 //! Bounds and halts of the edge's machine that random histories seldom meet. The rest is shown by
 //! `crate::sim`.
 
+mod persist;
+
 use headwater_batch::{BatchBuilder, NewRecord, TopicName};
 
 use super::*;
@@ -9,7 +11,8 @@ use crate::cloud::{CloudConfig, CloudEffect, CloudSession};
 use crate::frame::{Frame, ToEdge};
 use crate::stream::{EdgeStreams, Opened, SessionEntry, StreamEntry, StreamOutcome};
 use crate::{
-    BootId, BootSpan, BootStart, Digest, Epoch, GapReason, Incarnation, RefuseReason, boot_spans,
+    Attempt, BootId, BootSpan, BootStart, Digest, Epoch, GapReason, Incarnation, RefuseReason,
+    RejectCode, boot_spans,
 };
 
 fn tp(partition: u32) -> TopicPartition {
@@ -29,6 +32,16 @@ fn info(partition: u32, start: i64, end: i64, acked: i64) -> StreamInfo {
         acked: Offset(acked),
         spans: boot_spans(&[(7, Offset(0))], Offset(end)),
         priority: 0,
+    }
+}
+
+fn rejected(base: i64, next: i64) -> ToEdge {
+    ToEdge::Rejected {
+        stream: StreamId(1),
+        attempt: Attempt(1),
+        base: Offset(base),
+        next: Offset(next),
+        code: RejectCode::Malformed,
     }
 }
 

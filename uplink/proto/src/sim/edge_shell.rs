@@ -163,6 +163,14 @@ impl World {
         if d.run != run {
             return;
         }
+        if !self.calm && self.rng.below(3) == 0 {
+            if let Some((_, session)) = &mut self.devices[device].session {
+                session.fork_failed(now, tp);
+                self.drain_edge(device);
+            }
+            return self.note("fork failed", || format!("device {device} {incarnation}"));
+        }
+        let d = &mut self.devices[device];
         let log = d.log(tp).expect("logs stay");
         log.fork(incarnation, at);
         let info = log.info();
@@ -289,6 +297,7 @@ impl World {
             AlarmKind::LogUnreadable { .. } => "alarm: log unreadable",
             AlarmKind::DeadLetter { .. } => "alarm: dead letter",
             AlarmKind::TooManyStreams { .. } => "alarm: too many streams",
+            AlarmKind::LogUnwritable { .. } => "alarm: log unwritable",
         };
         self.note(name, || format!("device {device}: {kind:?}"));
         if self.calm || self.rng.below(2) == 0 {

@@ -143,6 +143,9 @@ const MUST_FIRE: &[&str] = &[
     "alarm: forked",
     "alarm: fenced",
     "alarm: dead letter",
+    "fork failed",
+    "dead letter failed",
+    "alarm: log unwritable",
 ];
 
 /// U2 where it matters: 16 incarnations and more, an operator, and cards that come back.
@@ -223,6 +226,7 @@ found_without! {
     u4_gap_order: GapOrder,
     u4_no_gap_below_acked: NoGapBelowAcked,
     u5_dead_letter: DeadLetter,
+    u5_persist_again: PersistAgain,
     u6_pinned: Pinned,
     u6_equal_counts: EqualCounts,
     table_dedup: Dedup,

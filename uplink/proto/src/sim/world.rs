@@ -286,6 +286,14 @@ impl World {
                 if d.run != run {
                     return;
                 }
+                if !self.calm && self.rng.below(3) == 0 {
+                    if let Some((_, session)) = &mut self.devices[device].session {
+                        session.dead_letter_failed(now, &tp);
+                        self.drain_edge(device);
+                    }
+                    return self.note("dead letter failed", || format!("device {device} {tp}"));
+                }
+                let d = &mut self.devices[device];
                 let log = d.log(&tp).expect("logs stay");
                 let gap = (range.0, range.1, GapReason::Rejected(code));
                 if !log.gaps.contains(&gap) {

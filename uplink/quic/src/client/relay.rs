@@ -66,7 +66,7 @@ pub enum Done {
     /// Of [`Work::Read`].
     Read(TopicPartition, ReadAnswer),
     /// Of [`Work::Fork`].
-    Forked(Result<StreamInfo, String>),
+    Forked(TopicPartition, Result<StreamInfo, String>),
     /// Of [`Work::DeadLetter`].
     DeadLettered(TopicPartition, Result<(), String>),
 }
@@ -83,7 +83,10 @@ impl Work {
                 let answer = source.read(&tp, from, max_bytes);
                 Done::Read(tp, answer)
             }
-            Work::Fork(fork) => Done::Forked(source.persist_fork(fork)),
+            Work::Fork(fork) => {
+                let tp = fork.tp.clone();
+                Done::Forked(tp, source.persist_fork(fork))
+            }
             Work::DeadLetter { tp, from, to, code } => {
                 let done = source.dead_letter(&tp, from, to, code);
                 Done::DeadLettered(tp, done)
@@ -142,12 +145,15 @@ impl Relay {
                 tracing::error!(partition = %tp, reason, "the log cannot be read");
                 machine.read_failed(now, &tp);
             }
-            Done::Forked(Ok(info)) => machine.fork_durable(now, info),
+            Done::Forked(_, Ok(info)) => machine.fork_durable(now, info),
             Done::DeadLettered(tp, Ok(())) => machine.dead_lettered(now, &tp),
-            // The stream waits: the next connection tries again.
-            Done::Forked(Err(reason)) => tracing::error!(reason, "fork not durable"),
+            Done::Forked(tp, Err(reason)) => {
+                tracing::error!(partition = %tp, reason, "fork not durable; tried again");
+                machine.fork_failed(now, &tp);
+            }
             Done::DeadLettered(tp, Err(reason)) => {
-                tracing::error!(partition = %tp, reason, "dead-letter file not written");
+                tracing::error!(partition = %tp, reason, "dead letters not written; tried again");
+                machine.dead_letter_failed(now, &tp);
             }
         }
     }
