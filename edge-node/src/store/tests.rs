@@ -1,13 +1,13 @@
 //! The store thread on a disk that fails.
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
 use bytes::Bytes;
 use headwater_log::SimDisk;
 use headwater_log::disk::{Crash, Disk, create_dirs};
-use headwater_log::store::StoreConfig;
+use headwater_log::store::{CommitJob, StoreConfig};
 use headwater_mqtt::{Append, ConnId, Publish, QoS, Token};
 use tokio::sync::mpsc;
 
@@ -24,11 +24,15 @@ struct Thread {
     ops: Vec<Vec<u8>>,
 }
 
-fn start(disk: &SimDisk, dir: &Path, change: impl FnOnce(&mut StoreConfig)) -> Thread {
+fn opened(
+    disk: &SimDisk,
+    dir: &Path,
+    change: impl FnOnce(&mut StoreConfig),
+    handle: &StoreHandle,
+) -> Opened {
     let disk: Arc<dyn Disk> = Arc::new(disk.clone());
     create_dirs(&*disk, dir).unwrap();
     let (clock_file, clock) = ClockFile::open(disk.clone(), dir, TimeSource::system()).unwrap();
-    let (handle, messages) = StoreHandle::channel();
     let mut store = StoreConfig::new(dir);
     store.journal_file_bytes = 64 << 10;
     change(&mut store);
@@ -43,7 +47,12 @@ fn start(disk: &SimDisk, dir: &Path, change: impl FnOnce(&mut StoreConfig)) -> T
         boot: 1,
         incarnation_if_new: 2,
     };
-    let opened = open(settings, handle.clone()).unwrap();
+    open(settings, handle.clone()).unwrap()
+}
+
+fn start(disk: &SimDisk, dir: &Path, change: impl FnOnce(&mut StoreConfig)) -> Thread {
+    let (handle, messages) = StoreHandle::channel();
+    let opened = opened(disk, dir, change, &handle);
     let (to_broker, reports) = mpsc::unbounded_channel();
     let (kv, ops, worker) = (opened.kv, opened.ops, opened.worker);
     let thread = std::thread::spawn(move || worker.run(&messages, to_broker));
@@ -118,6 +127,55 @@ fn a_failed_fsync_acknowledges_nothing_and_stops_the_node() {
     store.append(21..=30);
     assert!(store.thread.join().unwrap().is_err());
     assert!(store.reports.blocking_recv().is_none());
+}
+
+/// Commits that are begun and that nobody has run yet.
+#[derive(Clone, Default)]
+struct Held(Arc<Mutex<Vec<CommitJob>>>);
+
+impl CommitRunner for Held {
+    fn run(&mut self, job: CommitJob) {
+        self.0.lock().unwrap().push(job);
+    }
+}
+
+/// U1: a partition whose birth a power cut would take back is not offered to the cloud, which would
+/// keep one of its 16 places for a name that no card has.
+#[test]
+fn a_partition_is_shown_once_its_lineage_is_durable() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = SimDisk::new(11);
+    let (handle, _messages) = StoreHandle::channel();
+    let opened = opened(
+        &disk,
+        dir.path(),
+        |store| store.commit_gather_ms = 0,
+        &handle,
+    );
+    let (view, held) = (opened.worker.view(), Held::default());
+    let (to_broker, _reports) = mpsc::unbounded_channel();
+    let mut running = Running::start(opened.worker, Box::new(held.clone()), to_broker);
+    let message = ToStore::Append {
+        appends: vec![append(1, "value")],
+        arrived_ms: 1,
+        refusals_seen: 0,
+    };
+    running.take(message).unwrap();
+    running.step().unwrap();
+    let job = held
+        .0
+        .lock()
+        .unwrap()
+        .pop()
+        .expect("it is committed at once");
+    assert_eq!(running.log().partitions().len(), 1);
+    assert!(view.partitions().is_empty());
+    let done = job.run();
+    running.step().unwrap();
+    assert!(view.partitions().is_empty());
+    running.take(ToStore::Committed(done)).unwrap();
+    running.step().unwrap();
+    assert_eq!(view.partitions().len(), 1);
 }
 
 /// What was reported durable comes back after the power is cut, ops with it.

@@ -85,7 +85,7 @@ impl Store {
             .is_some_and(|(position, _)| *position < durable.0)
         {
             let (_, mark) = self.marks.pop_front().expect("looked at above");
-            self.lineages_due |= matches!(mark, Mark::Born | Mark::Fork(..));
+            self.lineages_due |= matches!(mark, Mark::Born(_) | Mark::Fork(..));
             self.apply(mark)?;
         }
         // Before a record can be read, and before whoever asked for a fork is answered.
@@ -100,7 +100,7 @@ impl Store {
     /// A change that was journaled has become durable: it holds from now on.
     fn apply(&mut self, mark: Mark) -> Result<(), LogError> {
         match mark {
-            Mark::Born => {}
+            Mark::Born(number) => self.table.partitions[number].born = true,
             Mark::Gap(number, gap) => {
                 let partition = &mut self.table.partitions[number];
                 partition.meta.add_gap(gap);

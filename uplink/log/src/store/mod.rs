@@ -138,7 +138,7 @@ struct Waiting {
 
 /// A change of a partition, by its number.
 enum Mark {
-    Born,
+    Born(usize),
     Gap(usize, Gap),
     Fork(usize, frames::ForkFrame),
     Start(usize, frames::LogStartFrame),
@@ -295,11 +295,11 @@ impl Store {
         Some(PartitionReader::new(shared))
     }
 
-    /// Incarnation and boots (U1).
+    /// Incarnation and boots (U1). None of a partition whose birth is not durable yet: a cloud that
+    /// heard of it, and a power cut, would leave the cloud with a name that this log never had.
     pub fn lineage(&self, tp: &TopicPartition) -> Option<Lineage> {
-        self.table
-            .find(tp)
-            .map(|partition| partition.meta.lineage())
+        let born = self.table.find(tp).filter(|partition| partition.born);
+        born.map(|partition| partition.meta.lineage())
     }
 
     /// Whether the partition's lineage is lost: nothing of it may be offered to the cloud until an

@@ -160,9 +160,12 @@ impl Store {
         let position = self
             .durable
             .stage(frames::PARTITION, &frames::encode(&frame))?;
-        self.marks.push_back((position.0, Mark::Born));
         let log = self.new_log(tp);
-        Ok(self.table.add(Partition::new(meta, log, false)))
+        let mut partition = Partition::new(meta, log, false);
+        partition.born = false;
+        let number = self.table.add(partition);
+        self.marks.push_back((position.0, Mark::Born(number)));
+        Ok(number)
     }
 
     /// Gives the next journal file its header while it can still count what is staged (J3).

@@ -28,6 +28,8 @@ pub(super) struct Partition {
     pub(super) ack_moved: bool,
     /// Its lineage is lost (U1).
     pub(super) in_doubt: bool,
+    /// Its incarnation and boot are durable: it may be named to others (U1).
+    pub(super) born: bool,
 }
 
 /// All partitions. Numbers are stable while the store is open.
@@ -69,6 +71,7 @@ impl Partition {
             saved: Vec::new(),
             ack_moved: false,
             in_doubt: false,
+            born: true,
         }
     }
 

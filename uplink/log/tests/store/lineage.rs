@@ -176,6 +176,34 @@ fn a_lineage_that_nothing_tells_of_is_in_doubt_until_it_is_trusted() {
     assert!(!store.in_doubt(&t));
 }
 
+/// What a power cut would take back is not told to anybody.
+#[test]
+fn a_partition_has_no_name_before_its_birth_is_durable() {
+    let disk = SimDisk::new(9);
+    let t = tp("a-0");
+    let mut store = open(&disk, &config(), 1);
+    store.stage(entry(&t, 0), 0).unwrap();
+    assert_eq!(store.partitions(), std::slice::from_ref(&t));
+    assert_eq!(store.lineage(&t), None);
+    let job = store.begin_commit(0).unwrap().unwrap();
+    assert_eq!(store.lineage(&t), None);
+    let done = job.run();
+    assert_eq!(
+        store.lineage(&t),
+        None,
+        "durable, and nobody has heard of it"
+    );
+    store.finish_commit(done, 0).unwrap();
+    let told = store.lineage(&t).unwrap();
+
+    store.stage(entry(&tp("b-0"), 1), 0).unwrap();
+    drop(store);
+    restart(&disk, Crash::Power);
+    let store = open(&disk, &config(), 2);
+    assert_eq!(store.lineage(&t).unwrap().incarnation, told.incarnation);
+    assert_eq!(store.lineage(&tp("b-0")), None);
+}
+
 #[test]
 fn a_segment_without_any_lineage_is_in_doubt() {
     let disk = SimDisk::new(6);
