@@ -8,7 +8,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 
 use headwater_log::checkpoint::{CheckpointStore, FileStore, Reserved};
-use headwater_log::durable::{CheckpointUse, Report};
+use headwater_log::durable::{CheckpointUse, Cut, Report};
 use headwater_log::{Durable, DurableConfig, LogError};
 use headwater_shard::{Doubt, Key, LoadError, Shard, row_value};
 use thiserror::Error;
@@ -155,6 +155,13 @@ fn say(report: &Report) {
             ),
             None => tracing::error!(?frames, "journal frames are lost: their file is missing"),
         }
+    }
+    if let Some(Cut { path, bytes, at }) = &report.journal.cut {
+        tracing::warn!(
+            path = %path.display(), from = bytes.start, to = bytes.end, frame = at.0,
+            "the journal's end is cut here: a commit that a crash tore and that nobody was told of. \
+             Rot in the last commit of all looks the same"
+        );
     }
     for note in &report.notes {
         tracing::error!(note, "checkpoint");

@@ -6,6 +6,7 @@
 // Helpers of tests are tests, which clippy does not see.
 #![allow(clippy::unwrap_used)]
 
+mod ends;
 mod store;
 mod store_faults;
 mod trust;

@@ -69,6 +69,7 @@ pub(super) fn verify(disk: &dyn Disk, dir: &Path, verified: &mut Verified) -> Re
             expected = Some(run.frames.end.max(next));
             at = run.end_at;
         }
+        synced = synced.max(seen.claimed.map_or(0, |(claimed, _)| claimed));
         if let Some(torn) = seen.torn {
             tails.push((
                 expected.unwrap_or(0),

@@ -7,7 +7,8 @@
 //! file N+2   [header, first = bound][ copy of the tail ]            <- made by recovery
 //! ```
 //! The *bound* is the highest position that anything on disk says was synced: a group's synced
-//! position, a later file's first frame, a checkpoint. Below it a missing frame is rot, from it on
+//! position, a later file's first frame, a checkpoint, and in the last file the header of a group
+//! that is not whole. Below it a missing frame is rot, from it on
 //! the end. Frames of a file from the next file's first one on are void, for good: a file stays as
 //! long as an older one holds frames that only it makes void, though none of its own be left.
 
@@ -188,7 +189,9 @@ impl Survey {
                 .unwrap_or(0)
                 .max(bound);
         }
-        bound
+        // What older files claim behind their last whole group was cut, or counted, long ago.
+        let claimed = self.files.last().and_then(|f| f.scanned.claimed.as_ref());
+        bound.max(claimed.map_or(0, |(synced, _)| *synced))
     }
 
     /// Goes on after what counts: frames from `from` are replayed, older ones are in the
@@ -331,6 +334,17 @@ impl Survey {
                 frames: expected..bound,
             });
             expected = bound;
+            // The group whose header tells of it is not whole either.
+            let last = self.files.last();
+            let claimed = last.and_then(|f| Some((f.path.clone(), f.scanned.claimed.clone()?)));
+            report.cut =
+                claimed
+                    .filter(|(_, (synced, _))| *synced == bound)
+                    .map(|(path, (_, bytes))| Cut {
+                        path,
+                        bytes,
+                        at: super::Position(bound),
+                    });
         } else if let Some((path, bytes)) = cut.or(torn) {
             report.cut = Some(Cut {
                 path,

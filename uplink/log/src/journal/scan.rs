@@ -8,6 +8,7 @@ use super::format::{
     ALIGN_BYTES, BLOCK_BYTES, FILE_HEADER_BYTES, FileHeader, GROUP_HEADER_BYTES, GROUP_MAGIC,
     GroupHeader, HEADER_BYTES_MAX, body_at, decode_header, places,
 };
+use crate::checkpoint::POSITION_MAX;
 use crate::disk::DiskFile;
 
 const WINDOW_BYTES: usize = 128 * 1024;
@@ -53,19 +54,35 @@ pub(crate) struct Run {
     pub stops: Stops,
 }
 
+/// Places where the file's salt stands without a whole group around it, at most.
+const TRACES_MAX: usize = 16;
+
 /// What a scan of one file saw.
 #[derive(Default)]
 pub(crate) struct Scanned {
     pub runs: Vec<Run>,
     /// A group of this file after the last run that is not whole.
     pub torn: Option<Range<u64>>,
+    /// What a header behind the last run says was synced, though its group is not whole, and where
+    /// it stands. See [`claimed`].
+    pub claimed: Option<(u64, Range<u64>)>,
+    /// Where headers with the file's salt begin behind the last run.
+    traces: Vec<u64>,
 }
 
 impl Scanned {
+    fn trace(&mut self, at: u64) {
+        if self.traces.len() == TRACES_MAX {
+            self.traces.remove(0);
+        }
+        self.traces.push(at);
+    }
+
     fn add(&mut self, at: u64, header: &GroupHeader) {
         let frames = header.frames_range();
         let end_at = at + header.total_bytes();
         self.torn = None;
+        self.traces.clear();
         match self.runs.last_mut() {
             Some(run) if places(run.end_at).contains(&at) && run.frames.end == frames.start => {
                 run.end_at = end_at;
@@ -96,17 +113,95 @@ pub(crate) fn scan(
 ) -> io::Result<Scanned> {
     let mut seen = Scanned::default();
     let from = body_at(owner_bytes) as u64;
-    scan_from(file, from, |g| g.salt == header.salt, &mut seen)?;
-    if seen.torn.is_none() {
-        let (at, next) = seen
-            .runs
-            .last()
-            .map_or((from, header.first), |r| (r.end_at, r.frames.end));
-        for place in places(at) {
-            seen.torn = seen.torn.or(remains(file, place, header.salt, next)?);
+    let salt = Some(header.salt);
+    scan_from(file, from, salt, |g| g.salt == header.salt, &mut seen)?;
+    let (at, next) = seen
+        .runs
+        .last()
+        .map_or((from, header.first), |r| (r.end_at, r.frames.end));
+    for place in places(at) {
+        if seen.torn.as_ref().is_none_or(|torn| place < torn.start) {
+            let found = remains(file, place, header.salt, next)?;
+            seen.torn = found.or(seen.torn);
         }
     }
+    if seen.torn.is_some() {
+        seen.claimed = claimed(file, header.salt, at, next, &seen.traces)?;
+    }
     Ok(seen)
+}
+
+/// What is known to be synced of frames from `next` on, none of which is in a whole group.
+///
+/// A group is written once all before it is synced, and says so in its header. A crash tears the last
+/// one at most; so of several that are not whole the earlier ones rotted, and the last one's header
+/// proves it. A checksum does not cover it any more. Instead it must carry the file's salt, which
+/// nobody knows who could imitate it, and its two numbers must agree; or it stands where the group
+/// before it ends, whose own header carries the salt, and claims exactly that group's end.
+fn claimed(
+    file: &dyn DiskFile,
+    salt: u64,
+    at: u64,
+    next: u64,
+    traces: &[u64],
+) -> io::Result<Option<(u64, Range<u64>)>> {
+    let mut claimed = None;
+    let mut claims = |synced: u64, at: u64| {
+        if synced > next && claimed.as_ref().is_none_or(|(most, _)| *most < synced) {
+            claimed = Some((synced, at..at + GROUP_HEADER_BYTES as u64));
+        }
+    };
+    let read = |at: u64| -> io::Result<Option<Numbers>> {
+        let mut fixed = [0; GROUP_HEADER_BYTES];
+        let n = file.read_at(&mut fixed, at)?;
+        Ok((n == fixed.len()).then(|| Numbers::read(&fixed)))
+    };
+    for trace in traces {
+        let Some(group) = read(*trace)?.filter(|g| g.salt == salt) else {
+            continue;
+        };
+        if group.synced <= group.first && group.synced <= POSITION_MAX {
+            claims(group.synced, *trace);
+        }
+    }
+    // From group to group, as far as headers say where each ends.
+    let (mut at, mut next) = (at, next);
+    'groups: loop {
+        for place in places(at) {
+            let Some(group) = read(place)? else { continue };
+            let Some(whole) = group.header.filter(|h| h.salt == salt && h.first == next) else {
+                continue;
+            };
+            (at, next) = (place + whole.total_bytes(), whole.frames_range().end);
+            for place in places(at) {
+                if read(place)?.is_some_and(|behind| behind.synced == next) {
+                    claims(next, place);
+                    continue 'groups;
+                }
+            }
+        }
+        return Ok(claimed);
+    }
+}
+
+/// A group's header as it stands, with or without a right checksum.
+struct Numbers {
+    salt: u64,
+    first: u64,
+    synced: u64,
+    header: Option<GroupHeader>,
+}
+
+impl Numbers {
+    fn read(fixed: &[u8; GROUP_HEADER_BYTES]) -> Numbers {
+        let word = |at: usize| u64::from_le_bytes(fixed[at..at + 8].try_into().expect("8 bytes"));
+        Numbers {
+            salt: word(8),
+            first: word(16),
+            synced: word(24),
+            header: GroupHeader::decode(fixed),
+        }
+    }
 }
 
 /// Whether what stands at `at` was the header of a group of this file: its salt or its number is
@@ -126,18 +221,23 @@ fn remains(file: &dyn DiskFile, at: u64, salt: u64, next: u64) -> io::Result<Opt
 pub(crate) fn salvage(file: &dyn DiskFile, frames: Range<u64>) -> io::Result<Scanned> {
     let mut any = Scanned::default();
     let ours = |g: &GroupHeader| frames.contains(&g.first);
-    scan_from(file, BLOCK_BYTES as u64, ours, &mut any)?;
+    scan_from(file, BLOCK_BYTES as u64, None, ours, &mut any)?;
     let Some(first) = any.runs.first() else {
         return Ok(any);
     };
     let mut seen = Scanned::default();
-    scan_from(file, first.at, |g| g.salt == first.salt, &mut seen)?;
+    let salt = Some(first.salt);
+    scan_from(file, first.at, salt, |g| g.salt == first.salt, &mut seen)?;
+    let last = seen.runs.last().expect("it begins with the first run");
+    let (at, next) = (last.end_at, last.frames.end);
+    seen.claimed = claimed(file, first.salt, at, next, &seen.traces)?;
     Ok(seen)
 }
 
 fn scan_from(
     file: &dyn DiskFile,
     from: u64,
+    salt: Option<u64>,
     ours: impl Fn(&GroupHeader) -> bool,
     seen: &mut Scanned,
 ) -> io::Result<()> {
@@ -147,6 +247,7 @@ fn scan_from(
         len,
         start: 0,
         bytes: Vec::new(),
+        salt: salt.map(u64::to_le_bytes),
     };
     let mut at = from;
     while at + GROUP_HEADER_BYTES as u64 <= len {
@@ -161,7 +262,7 @@ fn scan_from(
                 if let Some(header) = other {
                     seen.torn.get_or_insert(at..at + header.total_bytes());
                 }
-                at = window.next_magic(at + ALIGN_BYTES as u64)?;
+                at = window.next_magic(at + ALIGN_BYTES as u64, seen)?;
             }
         }
     }
@@ -174,6 +275,8 @@ struct Window<'a> {
     len: u64,
     start: u64,
     bytes: Vec<u8>,
+    /// The file's, once it is known.
+    salt: Option<[u8; 8]>,
 }
 
 impl Window<'_> {
@@ -192,13 +295,21 @@ impl Window<'_> {
     }
 
     /// The first place from `at` on where a group may start; the file's length when there is none.
-    fn next_magic(&mut self, mut at: u64) -> io::Result<u64> {
+    /// Notes where the salt stands on the way.
+    fn next_magic(&mut self, mut at: u64, seen: &mut Scanned) -> io::Result<u64> {
         while at + (GROUP_HEADER_BYTES as u64) <= self.len {
             self.load(at, GROUP_HEADER_BYTES)?;
             let held = &self.bytes[(at - self.start) as usize..];
-            let found = held
-                .chunks_exact(ALIGN_BYTES)
-                .position(|c| c[..4] == GROUP_MAGIC);
+            let mut found = None;
+            for (i, chunk) in held.chunks_exact(ALIGN_BYTES).enumerate() {
+                if chunk[..4] == GROUP_MAGIC {
+                    found = Some(i);
+                    break;
+                }
+                if self.salt.is_some_and(|salt| *chunk == salt) {
+                    seen.trace(at + (i * ALIGN_BYTES) as u64 - ALIGN_BYTES as u64);
+                }
+            }
             match found {
                 Some(i) => return Ok(at + (i * ALIGN_BYTES) as u64),
                 None => at += (held.len() / ALIGN_BYTES * ALIGN_BYTES) as u64,

@@ -3,6 +3,7 @@
 // Helpers of tests are tests too, and they damage real files by hand.
 #![allow(clippy::unwrap_used, clippy::disallowed_methods)]
 
+mod ends;
 mod faults;
 mod format;
 mod model;
