@@ -82,7 +82,7 @@ fn directory(path: &Path) {
 /// What is done to a data directory.
 type Oddity = (&'static str, fn(&Path));
 
-const ODDITIES: [Oddity; 8] = [
+const ODDITIES: [Oddity; 12] = [
     ("a lock file with something in it", |d| {
         fs::write(d.join("lock"), "1234\n").unwrap();
     }),
@@ -111,6 +111,25 @@ const ODDITIES: [Oddity; 8] = [
     }),
     ("a directory named as a journal file", |d| {
         directory(&d.join("journal/00000000000000000999.journal"));
+    }),
+    ("manifests that are directories", |d| {
+        directory(&d.join("checkpoints/a.manifest"));
+        directory(&d.join("checkpoints/b.manifest"));
+    }),
+    ("slots that are files", |d| {
+        for name in ["a", "b", "scratch", "damaged-a", "damaged-b"] {
+            let path = d.join("checkpoints").join(name);
+            fs::remove_dir_all(&path).ok();
+            fs::write(path, "x").unwrap();
+        }
+    }),
+    ("checkpoint files that are directories, twice", |d| {
+        for name in ["a.checkpoint", "b.checkpoint", "a.damaged", "b.damaged"] {
+            directory(&d.join("state").join(name));
+        }
+    }),
+    ("a reserve that is a directory", |d| {
+        directory(&d.join("reserve"));
     }),
     ("empty manifests", |d| {
         found(&d.join("checkpoints"), ".manifest")

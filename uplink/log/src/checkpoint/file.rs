@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::{Changes, CheckpointStore, Digest, Entries, KEY_BYTES_MAX, Mark, VALUE_BYTES_MAX};
-use crate::disk::{Disk, DiskFile, Open, create_dirs};
+use crate::disk::{Disk, DiskFile, Open, clear, create_dirs};
 use crate::error::LogError;
 
 /// Starts a checkpoint file. The last two characters are the format's version.
@@ -77,6 +77,8 @@ impl FileStore {
             path.display(),
             aside.display()
         ));
+        // Of an earlier damage, which may have been a file where this is a directory.
+        clear(&*self.disk, &aside).map_err(LogError::io("remove", &aside))?;
         self.disk
             .rename(path, &aside)
             .map_err(LogError::io("rename", path))

@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::{Changes, CheckpointStore, Entries, Mark};
-use crate::disk::{Disk, Open};
+use crate::disk::{Disk, Open, clear};
 use crate::error::{ErrorKind, LogError, is_full};
 
 /// The file's name.
@@ -64,6 +64,7 @@ impl Reserved {
             is_short: false,
             notes: Vec::new(),
         };
+        reserved.make_way()?;
         let found = reserve_bytes(&*reserved.disk, dir);
         reserved.held = found.map_err(LogError::io("measure", &reserved.path()))?;
         if reserved.held > bytes || reserved.free_bytes()? < bytes {
@@ -84,6 +85,23 @@ impl Reserved {
 
     fn path(&self) -> PathBuf {
         self.dir.join(RESERVE_FILE)
+    }
+
+    /// A directory of that name is not ours: it is moved aside, whatever is in it.
+    fn make_way(&mut self) -> Result<(), LogError> {
+        let path = self.path();
+        let listed = self.disk.list(&self.dir);
+        let listed = listed.map_err(LogError::io("list", &self.dir))?;
+        if listed.iter().any(|l| l.is_dir && l.name == RESERVE_FILE) {
+            let aside = path.with_extension("damaged");
+            clear(&*self.disk, &aside).map_err(LogError::io("remove", &aside))?;
+            let moved = self.disk.rename(&path, &aside);
+            moved.map_err(LogError::io("rename", &path))?;
+            let (path, aside) = (path.display(), aside.display());
+            let note = format!("{path} is a directory: moved to {aside}");
+            self.notes.push(note);
+        }
+        Ok(())
     }
 
     /// Whether that made room.

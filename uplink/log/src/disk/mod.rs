@@ -121,6 +121,19 @@ pub fn replace(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> io::Result<()> {
     disk.sync_dir(dir)
 }
 
+/// Removes what has the name, whether it is a file or a directory with all that is in it. `Ok` when
+/// nothing has.
+pub(crate) fn clear(disk: &dyn Disk, path: &Path) -> io::Result<()> {
+    let removed = match disk.remove(path) {
+        Err(e) if e.kind() == io::ErrorKind::IsADirectory => disk.remove_dir_all(path),
+        done => done,
+    };
+    match removed {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+        done => done,
+    }
+}
+
 /// The whole of a file of at most `bytes_max` bytes.
 pub fn read_all(disk: &dyn Disk, path: &Path, bytes_max: u64) -> io::Result<Vec<u8>> {
     let file = disk.open(path, Open::Read)?;

@@ -19,13 +19,14 @@ mod manifest;
 mod open;
 
 use std::collections::BTreeMap;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 pub use manifest::{MANIFEST_HEADER_BYTES, MANIFEST_MAGIC};
 
 use self::manifest::{Manifest, copy_dir};
 use super::{Change, Changes, CheckpointStore, Digest, Entries, Mark};
-use crate::disk::{Disk, RealDisk, create_dirs};
+use crate::disk::{Disk, RealDisk, clear, create_dirs};
 use crate::error::{LogError, is_full};
 
 /// Page cache of a store while it is open.
@@ -51,11 +52,11 @@ impl SledStore {
             last: None,
             notes: Vec::new(),
         };
-        store.remove_dir(&store.dir.join("scratch"))?;
+        store.clear(&store.dir.join("scratch"))?;
         for slot in [Slot::A, Slot::B] {
             // Its write was cut short: the other slot, or the journal, has what it would hold.
             if store.manifest(slot)?.is_none() {
-                store.remove_dir(&store.path(slot))?;
+                store.clear(&store.path(slot))?;
             }
         }
         Ok(store)
@@ -113,11 +114,8 @@ impl SledStore {
         Ok(None)
     }
 
-    fn remove_dir(&self, path: &Path) -> Result<(), LogError> {
-        match RealDisk.remove_dir_all(path) {
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(()),
-            done => done.map_err(LogError::io("remove", path)),
-        }
+    fn clear(&self, path: &Path) -> Result<(), LogError> {
+        clear(&RealDisk, path).map_err(LogError::io("remove", path))
     }
 
     fn sync_dir(&self) -> Result<(), LogError> {
@@ -130,14 +128,20 @@ impl SledStore {
     fn retire(&self, slot: Slot) -> Result<(), LogError> {
         let path = self.manifest_path(slot);
         match RealDisk.remove(&path) {
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
+            Err(e) if e.kind() == ErrorKind::NotFound => {}
+            // Not ours, so somebody may want what is in it.
+            Err(e) if e.kind() == ErrorKind::IsADirectory => {
+                let aside = self.aside(&format!("{}.manifest", slot.name()))?;
+                let moved = RealDisk.rename(&path, &aside);
+                moved.map_err(LogError::io("rename", &path))?;
+            }
             done => done.map_err(LogError::io("remove", &path))?,
         }
         self.sync_dir()
     }
 
     fn move_aside(&mut self, slot: Slot, why: &str) -> Result<(), LogError> {
-        let aside = self.dir.join(format!("damaged-{}", slot.name()));
+        let aside = self.aside(slot.name())?;
         let path = self.path(slot);
         self.notes.push(format!(
             "{}: {why}; moved to {}",
@@ -145,11 +149,17 @@ impl SledStore {
             aside.display()
         ));
         self.retire(slot)?;
-        self.remove_dir(&aside)?;
         match RealDisk.rename(&path, &aside) {
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(()),
+            Err(e) if e.kind() == ErrorKind::NotFound => Ok(()),
             done => done.map_err(LogError::io("rename", &path)),
         }
+    }
+
+    /// Where what is damaged goes; what was moved there before is removed.
+    fn aside(&self, name: &str) -> Result<PathBuf, LogError> {
+        let aside = self.dir.join(format!("damaged-{name}"));
+        self.clear(&aside)?;
+        Ok(aside)
     }
 
     /// Makes the slot hold `base`'s entries, or none; returns the changes it still lacks.
@@ -173,7 +183,7 @@ impl SledStore {
             }
         }
         self.retire(slot)?;
-        self.remove_dir(&self.path(slot))?;
+        self.clear(&self.path(slot))?;
         if base.is_some() {
             copy_dir(&self.path(from), &self.path(slot))?;
         }
@@ -221,10 +231,10 @@ impl CheckpointStore for SledStore {
             return Ok(None);
         };
         let scratch = self.dir.join("scratch");
-        self.remove_dir(&scratch)?;
+        self.clear(&scratch)?;
         copy_dir(&self.path(slot), &scratch)?;
         let loaded = open::load(&scratch, &manifest.mark);
-        self.remove_dir(&scratch)?;
+        self.clear(&scratch)?;
         match loaded {
             Ok(entries) => Ok(Some(entries)),
             // Without room it cannot be opened, and may be good.
