@@ -3,7 +3,7 @@
 use std::io::{IsTerminal, Write};
 use std::sync::atomic::Ordering;
 
-use edge_node::status::Report;
+use edge_node::status::{Report, UplinkReport};
 
 use crate::sensors::Counts;
 
@@ -39,11 +39,7 @@ impl Line {
             Ok(readings) if readings > 0 => format!("{:.1} B", bytes as f64 / readings as f64),
             _ => "-".to_owned(),
         };
-        let link = match (now.uplink.connected, &now.uplink.last_error) {
-            (true, _) => String::new(),
-            (false, Some(error)) => format!("  link down: {error}"),
-            (false, None) => "  link down".to_owned(),
-        };
+        let link = link(&now.uplink);
         let missed = match counts.missed.load(Ordering::Relaxed) {
             0 => String::new(),
             missed => format!("  missed {missed}"),
@@ -60,6 +56,17 @@ impl Line {
     }
 }
 
+/// What there is to say of the link: nothing while it stands. The first one takes a moment, which is
+/// no failure.
+fn link(uplink: &UplinkReport) -> String {
+    match (uplink.connected, &uplink.last_error) {
+        (true, _) => String::new(),
+        (false, Some(error)) => format!("  link down: {error}"),
+        (false, None) if uplink.connects == 0 => "  connecting".to_owned(),
+        (false, None) => "  link down".to_owned(),
+    }
+}
+
 /// Records that the cloud has, over all partitions.
 pub fn acked(report: &Report) -> i64 {
     report
@@ -67,4 +74,33 @@ pub fn acked(report: &Report) -> i64 {
         .iter()
         .map(|partition| partition.acked)
         .sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_link_is_down_only_once_it_was_up_or_has_failed() {
+        let mut uplink = UplinkReport {
+            configured: true,
+            connected: false,
+            remote: None,
+            connects: 0,
+            last_error: None,
+            sent_bytes: 0,
+            received_bytes: 0,
+            round_trip_us: 0,
+            in_flight_bytes: 0,
+            clock_ahead_ms: 0,
+            lag: 0,
+        };
+        assert_eq!(link(&uplink), "  connecting");
+        uplink.last_error = Some("no answer".to_owned());
+        assert_eq!(link(&uplink), "  link down: no answer");
+        (uplink.connected, uplink.connects, uplink.last_error) = (true, 1, None);
+        assert_eq!(link(&uplink), "");
+        uplink.connected = false;
+        assert_eq!(link(&uplink), "  link down");
+    }
 }
