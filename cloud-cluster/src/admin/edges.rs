@@ -122,7 +122,7 @@ pub(super) async fn revoke(
     Path(name): Path<String>,
 ) -> Result<Json<Value>, Failure> {
     let inner = &state.inner;
-    EdgeName::new(&name).map_err(Failure::bad)?;
+    let edge = EdgeName::new(&name).map_err(Failure::bad)?;
     let entry = Entry::RevokeEdge {
         name: name.clone(),
         at_ms: inner.service.clock.wall_ms(),
@@ -135,9 +135,9 @@ pub(super) async fn revoke(
     )
     .await;
     revoked.map_err(|e| Failure::new(StatusCode::SERVICE_UNAVAILABLE, e))?;
-    let (dir, listed) = (inner.data_dir.clone(), name.clone());
+    let dir = inner.data_dir.clone();
     let written = tokio::task::spawn_blocking(move || {
-        revoke_in(&dir, &listed).map_err(|e| e.to_string())?;
+        revoke_in(&dir, &edge).map_err(|e| e.to_string())?;
         Revoked::read(&revoked_of(&dir)).map_err(|e| e.to_string())
     });
     let failed = |e: String| Failure::new(StatusCode::INTERNAL_SERVER_ERROR, e);

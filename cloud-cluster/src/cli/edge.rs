@@ -111,8 +111,8 @@ impl EdgeCommand {
                 data_dir: Some(dir),
                 ..
             } => {
-                EdgeName::new(&name).map_err(|e| e.to_string())?;
-                revoke(&dir, &name).map_err(|e| e.to_string())?;
+                let edge = EdgeName::new(&name).map_err(|e| e.to_string())?;
+                revoke(&dir, &edge).map_err(|e| e.to_string())?;
                 println!("{name} is revoked");
                 Ok(())
             }

@@ -20,6 +20,8 @@ use std::io::Write;
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 
+use headwater_proto::EdgeName;
+use headwater_quic::{Revoked, RevokedError};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -43,6 +45,8 @@ pub enum DataDirError {
     },
     #[error("data directory {0} is in use by another process")]
     Locked(PathBuf),
+    #[error(transparent)]
+    Revoked(#[from] RevokedError),
     #[error("log.shards = {wanted}: this data directory was made with {have}, which stays")]
     Shards { wanted: u8, have: u8 },
 }
@@ -151,37 +155,10 @@ pub fn revoked_of(root: &Path) -> PathBuf {
 }
 
 /// Adds an edge to the revocation list, durably, unless it is there.
-pub fn revoke(root: &Path, edge: &str) -> Result<(), DataDirError> {
-    let path = revoked_of(root);
-    let io = |source| DataDirError::Io {
-        path: path.clone(),
-        source,
-    };
-    fs::create_dir_all(ca_of(root)).map_err(io)?;
-    let listed = match fs::read_to_string(&path) {
-        Ok(text) => text,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
-        Err(error) => return Err(io(error)),
-    };
-    if listed.lines().any(|line| line.trim() == edge) {
-        return Ok(());
-    }
-    let mut file = File::options()
-        .create(true)
-        .append(true)
-        .open(&path)
-        .map_err(io)?;
-    let line_break = if listed.is_empty() || listed.ends_with('\n') {
-        ""
-    } else {
-        "\n"
-    };
-    file.write_all(format!("{line_break}{edge}\n").as_bytes())
-        .map_err(io)?;
-    file.sync_all().map_err(io)?;
-    File::open(ca_of(root))
-        .and_then(|dir| dir.sync_all())
-        .map_err(io)
+pub fn revoke(root: &Path, edge: &EdgeName) -> Result<(), DataDirError> {
+    let ca = ca_of(root);
+    fs::create_dir_all(&ca).map_err(|source| DataDirError::Io { path: ca, source })?;
+    Ok(Revoked::add(&revoked_of(root), edge)?)
 }
 
 /// Whether a node runs on this directory. The lock is only asked for, never made.
@@ -304,9 +281,9 @@ mod tests {
     fn the_revocation_list_grows_by_lines() {
         let dir = tempfile::tempdir().unwrap();
         for edge in ["gw-1", "gw-2", "gw-1"] {
-            revoke(dir.path(), edge).unwrap();
+            revoke(dir.path(), &EdgeName::new(edge).unwrap()).unwrap();
         }
-        let list = headwater_quic::Revoked::read(&revoked_of(dir.path())).unwrap();
+        let list = Revoked::read(&revoked_of(dir.path())).unwrap();
         assert_eq!(list.len(), 2);
     }
 }

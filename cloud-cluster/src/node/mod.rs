@@ -14,7 +14,7 @@ use headwater_kafka::group::GroupConfig;
 use headwater_log::ErrorKind;
 use headwater_log::durable::{FRAME_BYTES_MAX, Rules};
 use headwater_quic::server::{Server, ServerConfig, ServerError};
-use headwater_quic::{Ca, CaError};
+use headwater_quic::{CaError, cloud_identity};
 use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -317,7 +317,7 @@ fn local(listener: &TcpListener, asked: SocketAddr) -> SocketAddr {
 }
 
 fn uplink(config: &Config, data: &DataDir, sink: Arc<Receiver>) -> Result<Server, NodeError> {
-    let identity = Ca::open(&data.ca())?.issue_cloud()?;
+    let identity = cloud_identity(&data.ca())?;
     let server = ServerConfig {
         connections_max: config.uplink.connections_max,
         revoked: Some(data.revoked()),

@@ -1,10 +1,16 @@
 //! The certificate authority of a cloud: made on first use, kept in one directory.
 //!
 //! ```text
-//! DIR/ca.pem       the CA's certificate; goes into every bundle
-//! DIR/ca.key       its private key, mode 0600
-//! DIR/revoked.txt  optional; see [`crate::Revoked`]
+//! DIR/ca.pem         the CA's certificate; goes into every bundle
+//! DIR/ca.key         its private key, mode 0600
+//! DIR/ca.copy.key    the same once more
+//! DIR/cloud.pem      a node's certificate with its key and the CA's certificate, mode 0600
+//! DIR/ca.damaged.*   a damaged certificate or key, moved aside
+//! DIR/revoked.txt    optional; see [`crate::Revoked`]
 //! ```
+//!
+//! A damaged or lost key is taken from its copy. When both are, the node serves with `cloud.pem`: edges
+//! that have a bundle know no difference, and only new bundles are refused.
 //!
 //! Every certificate is valid from 1970-01-01, since a gateway without a clock starts there, and
 //! never expires by itself (9999-12-31, RFC 5280 section 4.1.2.5): an edge that was off for years
@@ -33,7 +39,8 @@ pub const CLOUD_DNS_NAME: &str = "headwater-cloud";
 
 const CERTIFICATE_FILE: &str = "ca.pem";
 const KEY_FILE: &str = "ca.key";
-const DAMAGED_FILE: &str = "ca.damaged.pem";
+const KEY_COPY_FILE: &str = "ca.copy.key";
+const CLOUD_FILE: &str = "cloud.pem";
 
 /// Why the CA could not be opened, or could not sign.
 #[derive(Debug, thiserror::Error)]
@@ -47,7 +54,10 @@ pub enum CaError {
         source: io::Error,
     },
     /// One of the two files is missing: making a new one would lock out every edge.
-    #[error("{0} is missing while its other half exists; restore it from a backup")]
+    #[error(
+        "{0} is missing, and so is its copy, while its other half exists: no certificate can be \
+         signed until it is restored from a backup"
+    )]
     Half(PathBuf),
     /// A file does not hold what its name says.
     #[error("{path}: {reason}")]
@@ -90,7 +100,6 @@ impl Clone for Identity {
 /// The private CA of one cloud.
 pub struct Ca {
     certificate_pem: String,
-    certificate: CertificateDer<'static>,
     signer: rcgen::Certificate,
     key: KeyPair,
 }
@@ -102,20 +111,12 @@ impl Ca {
     /// the same authority with the same key. A certificate without its key is an error.
     pub fn open(dir: &Path) -> Result<Ca, CaError> {
         fs::create_dir_all(dir).map_err(|source| io_error(dir, source))?;
-        let (certificate, key) = (dir.join(CERTIFICATE_FILE), dir.join(KEY_FILE));
-        if !key.exists() {
-            if certificate.exists() {
-                return Err(CaError::Half(key));
-            }
-            install_first(&key, KeyPair::generate()?.serialize_pem().as_bytes(), 0o600)?;
-        }
-        let pair = load_key(&key)?;
+        let certificate = dir.join(CERTIFICATE_FILE);
+        let pair = open_key(dir, certificate.exists())?;
         let is_damaged =
             certificate.exists() && fs::read(&certificate).is_ok_and(|pem| !is_certificate(&pem));
         if is_damaged {
-            let aside = dir.join(DAMAGED_FILE);
-            tracing::error!(path = %certificate.display(), aside = %aside.display(), "damaged; made anew from its key");
-            fs::rename(&certificate, &aside).map_err(|source| io_error(&certificate, source))?;
+            move_aside(&certificate, "made anew from its key")?;
         }
         if !certificate.exists() {
             let signed = ca_params()?.self_signed(&pair)?;
@@ -150,32 +151,89 @@ impl Ca {
         })
     }
 
-    /// Signs a fresh certificate for a node of the cloud. It is not stored: every start may take
-    /// a new one, since edges check the CA and [`CLOUD_DNS_NAME`] only.
+    /// Signs a fresh certificate for a node of the cloud: every start may take a new one, since
+    /// edges check the CA and [`CLOUD_DNS_NAME`] only.
     pub fn issue_cloud(&self) -> Result<Identity, CaError> {
+        let mut identity = identity_of(&self.issue_cloud_pem()?)
+            .expect("what was just written in PEM can be read");
+        identity.reset_key = Some(self.reset_key());
+        Ok(identity)
+    }
+
+    /// Certificate, key and the CA's certificate.
+    fn issue_cloud_pem(&self) -> Result<String, CaError> {
         let mut params = leaf(CLOUD_DNS_NAME, ExtendedKeyUsagePurpose::ServerAuth)?;
         params.subject_alt_names = vec![SanType::DnsName(Ia5String::try_from(CLOUD_DNS_NAME)?)];
         let key = KeyPair::generate()?;
         let certificate = params.signed_by(&key, &self.signer, &self.key)?;
-        let key = PrivateKeyDer::try_from(key.serialize_der())
-            .expect("rcgen serialises keys as PKCS#8, which this reads");
-        Ok(Identity {
-            chain: vec![certificate.der().clone()],
-            key,
-            ca: self.certificate.clone(),
-            reset_key: Some(self.reset_key()),
-        })
+        let parts = [
+            certificate.pem(),
+            key.serialize_pem(),
+            self.certificate_pem.clone(),
+        ];
+        Ok(parts.join("\n"))
+    }
+
+    /// Known to whoever holds the CA's key, and to nobody else.
+    fn reset_key(&self) -> [u8; 32] {
+        reset_key(self.key.serialized_der())
     }
 }
 
-impl Ca {
-    /// Known to whoever holds the CA's key, and to nobody else.
-    fn reset_key(&self) -> [u8; 32] {
-        let key = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, self.key.serialized_der());
-        let mut reset_key = [0; 32];
-        reset_key.copy_from_slice(ring::hmac::sign(&key, b"headwater stateless reset").as_ref());
-        reset_key
+/// What a node presents: a fresh certificate, and when the CA cannot sign one that an earlier start
+/// has left.
+pub fn cloud_identity(dir: &Path) -> Result<Identity, CaError> {
+    let path = dir.join(CLOUD_FILE);
+    let stored = || {
+        let text = fs::read_to_string(&path).ok()?;
+        let mut identity = identity_of(&text)?;
+        // Not the one that edges know from earlier starts: they find out by silence.
+        identity.reset_key = Some(reset_key(identity.key.secret_der()));
+        Some(identity)
+    };
+    let ca = match Ca::open(dir) {
+        Ok(ca) => ca,
+        Err(error) => {
+            let Some(identity) = stored() else {
+                return Err(error);
+            };
+            tracing::error!(
+                %error, path = %path.display(),
+                "the CA cannot sign: edges are served with an earlier certificate, and no new bundle \
+                 can be made"
+            );
+            return Ok(identity);
+        }
+    };
+    let identity = ca.issue_cloud()?;
+    if stored().is_none_or(|stored| stored.ca != identity.ca) {
+        write_durably(&path, ca.issue_cloud_pem()?.as_bytes(), 0o600)?;
     }
+    Ok(identity)
+}
+
+fn reset_key(secret: &[u8]) -> [u8; 32] {
+    let key = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, secret);
+    let mut reset_key = [0; 32];
+    reset_key.copy_from_slice(ring::hmac::sign(&key, b"headwater stateless reset").as_ref());
+    reset_key
+}
+
+/// `None`: damaged.
+fn identity_of(text: &str) -> Option<Identity> {
+    let certificates = CertificateDer::pem_slice_iter(text.as_bytes());
+    let certificates: Vec<_> = certificates.collect::<Result<_, _>>().ok()?;
+    let [leaf, ca] = <[CertificateDer<'static>; 2]>::try_from(certificates).ok()?;
+    let key = PrivateKeyDer::from_pem_slice(text.as_bytes()).ok()?;
+    let pair = KeyPair::try_from(&key).ok()?;
+    let parsed = webpki::EndEntityCert::try_from(&leaf).ok()?;
+    webpki::EndEntityCert::try_from(&ca).ok()?;
+    (parsed.subject_public_key_info().as_ref() == pair.public_key_der()).then(|| Identity {
+        chain: vec![leaf.clone()],
+        key,
+        ca,
+        reset_key: None,
+    })
 }
 
 /// What every leaf certificate has in common.
@@ -220,9 +278,53 @@ fn random_serial() -> Result<SerialNumber, rcgen::Error> {
     Ok(SerialNumber::from_slice(&serial))
 }
 
+/// The CA's key, or its copy where it is damaged or gone; a new one where there never was a CA.
+fn open_key(dir: &Path, is_known: bool) -> Result<KeyPair, CaError> {
+    let (path, copy) = (dir.join(KEY_FILE), dir.join(KEY_COPY_FILE));
+    let found = path.exists().then(|| load_key(&path));
+    let pair = match (found, load_key(&copy)) {
+        (Some(Ok(pair)), _) => pair,
+        (found, Ok(pair)) => {
+            let why = "taken from its copy";
+            match found {
+                Some(_) => move_aside(&path, why)?,
+                None => tracing::error!(path = %path.display(), "missing; {why}"),
+            }
+            install_first(&path, pair.serialize_pem().as_bytes(), 0o600)?;
+            pair
+        }
+        (Some(Err(error)), Err(_)) => return Err(error),
+        (None, Err(_)) if is_known || copy.exists() => return Err(CaError::Half(path)),
+        (None, Err(_)) => {
+            install_first(
+                &path,
+                KeyPair::generate()?.serialize_pem().as_bytes(),
+                0o600,
+            )?;
+            load_key(&path)?
+        }
+    };
+    let is_kept = load_key(&copy).is_ok_and(|kept| kept.serialized_der() == pair.serialized_der());
+    if !is_kept {
+        write_durably(&copy, pair.serialize_pem().as_bytes(), 0o600)?;
+    }
+    Ok(pair)
+}
+
+fn move_aside(path: &Path, then: &str) -> Result<(), CaError> {
+    let extension = path.extension().unwrap_or_default().to_string_lossy();
+    let aside = path.with_extension(format!("damaged.{extension}"));
+    tracing::error!(path = %path.display(), aside = %aside.display(), "damaged; {then}");
+    fs::rename(path, &aside).map_err(|source| io_error(path, source))
+}
+
 fn load_key(path: &Path) -> Result<KeyPair, CaError> {
-    KeyPair::from_pem(&read(path)?)
-        .map_err(|e| content(path, format!("not a private key in PEM: {e}")))
+    KeyPair::from_pem(&read(path)?).map_err(|e| {
+        content(
+            path,
+            format!("not a private key in PEM: {e}; restore it from a backup"),
+        )
+    })
 }
 
 fn read(path: &Path) -> Result<String, CaError> {
@@ -262,7 +364,6 @@ fn load(certificate_path: &Path, key: KeyPair) -> Result<Ca, CaError> {
     );
     Ok(Ca {
         certificate_pem,
-        certificate,
         signer,
         key,
     })
@@ -327,86 +428,4 @@ fn io_error(path: &Path, source: io::Error) -> CaError {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::name::Subject;
-    use std::os::unix::fs::PermissionsExt;
-
-    #[test]
-    fn is_made_once_and_opens_again() {
-        let dir = tempfile::tempdir().unwrap();
-        let first = Ca::open(dir.path()).unwrap();
-        let mode = fs::metadata(dir.path().join(KEY_FILE))
-            .unwrap()
-            .permissions()
-            .mode();
-        assert_eq!(mode & 0o777, 0o600);
-        let again = Ca::open(dir.path()).unwrap();
-        assert_eq!(first.certificate_pem(), again.certificate_pem());
-    }
-
-    #[test]
-    fn a_lost_key_is_not_replaced_and_a_lost_certificate_is() {
-        let dir = tempfile::tempdir().unwrap();
-        let first = Ca::open(dir.path()).unwrap();
-        fs::remove_file(dir.path().join(CERTIFICATE_FILE)).unwrap();
-        let again = Ca::open(dir.path()).unwrap();
-        assert_eq!(first.reset_key(), again.reset_key());
-        let certificate = dir.path().join(CERTIFICATE_FILE);
-        for damage in [
-            &b""[..],
-            b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
-        ] {
-            fs::write(&certificate, damage).unwrap();
-            let again = Ca::open(dir.path()).unwrap();
-            assert_eq!(first.reset_key(), again.reset_key());
-            assert_eq!(fs::read(dir.path().join(DAMAGED_FILE)).unwrap(), damage);
-        }
-        fs::remove_file(dir.path().join(KEY_FILE)).unwrap();
-        assert!(matches!(Ca::open(dir.path()), Err(CaError::Half(_))));
-    }
-
-    #[test]
-    fn many_make_one_at_the_same_time() {
-        for _ in 0..20 {
-            let dir = tempfile::tempdir().unwrap();
-            let seen: Vec<String> = std::thread::scope(|scope| {
-                let open = || Ca::open(dir.path()).unwrap().certificate_pem().to_owned();
-                let all: Vec<_> = (0..4).map(|_| scope.spawn(open)).collect();
-                all.into_iter().map(|one| one.join().unwrap()).collect()
-            });
-            assert!(seen.iter().all(|pem| *pem == seen[0]));
-            assert_eq!(
-                fs::read_dir(dir.path()).unwrap().count(),
-                2,
-                "temporary files stay behind"
-            );
-        }
-    }
-
-    #[test]
-    fn a_foreign_certificate_is_noticed() {
-        let (a, b) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-        Ca::open(a.path()).unwrap();
-        Ca::open(b.path()).unwrap();
-        fs::copy(
-            a.path().join(CERTIFICATE_FILE),
-            b.path().join(CERTIFICATE_FILE),
-        )
-        .unwrap();
-        assert!(matches!(Ca::open(b.path()), Err(CaError::Content { .. })));
-    }
-
-    #[test]
-    fn an_edge_certificate_names_its_edge() {
-        let dir = tempfile::tempdir().unwrap();
-        let ca = Ca::open(dir.path()).unwrap();
-        let name = EdgeName::new("gw-07").unwrap();
-        let bundle = ca
-            .issue_edge(&name, &["cloud.example:4433".into()])
-            .unwrap();
-        let identity = bundle.identity().unwrap();
-        assert_eq!(Subject::of(&identity.chain[0]).unwrap().edge, name);
-        assert!(Subject::of(&ca.issue_cloud().unwrap().chain[0]).is_err());
-    }
-}
+mod tests;

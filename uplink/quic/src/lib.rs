@@ -25,7 +25,7 @@ mod tls;
 mod transport;
 
 pub use bundle::{ADDRESSES_MAX, BUNDLE_BYTES_MAX, Bundle, BundleError, is_address};
-pub use ca::{CLOUD_DNS_NAME, Ca, CaError, Identity};
+pub use ca::{CLOUD_DNS_NAME, Ca, CaError, Identity, cloud_identity};
 pub use headwater_proto::{EdgeName, EdgeNameError};
 pub use name::{Subject, SubjectError};
 pub use revoked::{Revoked, RevokedError};

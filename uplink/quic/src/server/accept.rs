@@ -1,7 +1,6 @@
 //! Who gets in.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,7 +10,7 @@ use rustls::pki_types::CertificateDer;
 use tokio::sync::Semaphore;
 
 use super::connection;
-use super::registry::Registry;
+use super::registry::{Denied, Registry};
 use super::{ServerConfig, Sink};
 use crate::name::{Subject, SubjectError};
 use crate::revoked::RevokedFile;
@@ -27,8 +26,12 @@ enum Refusal {
     NoCertificate,
     #[error("{0}")]
     Subject(#[from] SubjectError),
-    #[error("the certificate of edge {edge} (serial {serial}) is revoked")]
-    Revoked { edge: String, serial: String },
+    #[error("the certificate of edge {edge} (serial {serial}) {why}")]
+    Denied {
+        edge: String,
+        serial: String,
+        why: Denied,
+    },
 }
 
 pub(super) async fn run(
@@ -88,9 +91,9 @@ async fn admit(
         refusal
     };
     let subject = subject_of(&connection).map_err(refuse)?;
-    if !registry.enter(&connection, &subject) {
+    if let Err(why) = registry.enter(&connection, &subject) {
         let (edge, serial) = (subject.edge.to_string(), subject.serial);
-        return Err(refuse(Refusal::Revoked { edge, serial }));
+        return Err(refuse(Refusal::Denied { edge, serial, why }));
     }
     Ok((connection, subject))
 }
@@ -104,8 +107,7 @@ fn subject_of(connection: &Connection) -> Result<Subject, Refusal> {
 }
 
 /// Looks at the revocation list now and then, and puts it in force when it changed.
-pub(super) async fn watch_revoked(path: PathBuf, every: Duration, registry: Arc<Registry>) {
-    let mut file = RevokedFile::new(path);
+pub(super) async fn watch_revoked(mut file: RevokedFile, every: Duration, registry: Arc<Registry>) {
     let mut ticks = tokio::time::interval(every);
     loop {
         ticks.tick().await;
@@ -113,7 +115,7 @@ pub(super) async fn watch_revoked(path: PathBuf, every: Duration, registry: Arc<
             Some(Ok(revoked)) => {
                 registry.revoke(revoked);
             }
-            Some(Err(error)) => tracing::error!(%error, "the revocation list in force stays"),
+            Some(Err(error)) => registry.no_list(&error),
             None => {}
         }
     }

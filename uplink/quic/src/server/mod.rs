@@ -26,7 +26,7 @@ use quinn::udp::UdpSocketState;
 use tokio::task::JoinHandle;
 
 use crate::ca::Identity;
-use crate::revoked::Revoked;
+use crate::revoked::{Revoked, RevokedFile};
 use crate::tls::{self, TlsError};
 use crate::transport::Transport;
 
@@ -144,8 +144,14 @@ impl Server {
         let registry = Arc::new(Registry::default());
         let transport = config.transport.clone();
         let watch = config.revoked.clone().map(|path| {
+            // Before the first connection: until it is read nobody knows whom to keep out.
+            let (file, list) = RevokedFile::open(path);
+            match list {
+                Ok(list) => drop(registry.revoke(list)),
+                Err(error) => registry.no_list(&error),
+            }
             tokio::spawn(accept::watch_revoked(
-                path,
+                file,
                 config.revoked_check,
                 registry.clone(),
             ))

@@ -9,7 +9,7 @@ use headwater_proto::EdgeName;
 use quinn::Connection;
 
 use crate::name::Subject;
-use crate::revoked::Revoked;
+use crate::revoked::{Revoked, RevokedError};
 
 /// One connection, for status pages.
 #[derive(Debug, Clone)]
@@ -36,7 +36,31 @@ pub(super) struct Registry {
 #[derive(Default)]
 struct Inner {
     connections: HashMap<usize, Standing>,
-    revoked: Revoked,
+    revoked: InForce,
+    /// A list was put in force.
+    is_listed: bool,
+}
+
+/// Who is kept out.
+enum InForce {
+    List(Revoked),
+    /// Everybody, and what the operator is to do.
+    NoList(String),
+}
+
+impl Default for InForce {
+    fn default() -> InForce {
+        InForce::List(Revoked::default())
+    }
+}
+
+/// Why an edge with a good certificate does not get in.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Denied {
+    #[error("is revoked")]
+    Revoked,
+    #[error("is not looked up: {0}")]
+    NoList(String),
 }
 
 struct Standing {
@@ -54,10 +78,12 @@ impl Registry {
 
     /// Takes a connection in unless its certificate is revoked. Checked and entered under one
     /// lock: a list that changes meanwhile sees either the entry or the refusal.
-    pub(super) fn enter(&self, connection: &Connection, subject: &Subject) -> bool {
+    pub(super) fn enter(&self, connection: &Connection, subject: &Subject) -> Result<(), Denied> {
         let mut inner = self.lock();
-        if inner.revoked.holds(subject) {
-            return false;
+        match &inner.revoked {
+            InForce::List(revoked) if revoked.holds(subject) => return Err(Denied::Revoked),
+            InForce::List(_) => {}
+            InForce::NoList(why) => return Err(Denied::NoList(why.clone())),
         }
         let (connection, subject) = (connection.clone(), subject.clone());
         let standing = Standing {
@@ -68,7 +94,7 @@ impl Registry {
         inner
             .connections
             .insert(standing.connection.stable_id(), standing);
-        true
+        Ok(())
     }
 
     pub(super) fn leave(&self, connection: &Connection) {
@@ -82,11 +108,29 @@ impl Registry {
     /// Puts a list in force, also for the connections that stand.
     pub(super) fn revoke(&self, revoked: Revoked) -> usize {
         let closed = {
-            self.lock().revoked = revoked.clone();
+            let mut inner = self.lock();
+            inner.revoked = InForce::List(revoked.clone());
+            inner.is_listed = true;
+            drop(inner);
             self.close_where(|subject| revoked.holds(subject), "certificate revoked")
         };
         tracing::info!(entries = revoked.len(), closed, "revocation list in force");
         closed
+    }
+
+    /// A list that is in force stays. At a start there is none: then nobody gets in, since whom to
+    /// keep out is not known.
+    pub(super) fn no_list(&self, error: &RevokedError) {
+        let mut inner = self.lock();
+        match &inner.revoked {
+            InForce::List(list) if inner.is_listed => {
+                tracing::error!(%error, entries = list.len(), "the revocation list in force stays");
+            }
+            _ => {
+                tracing::error!(%error, "no edge gets in");
+                inner.revoked = InForce::NoList(error.to_string());
+            }
+        }
     }
 
     pub(super) fn close_where(&self, chosen: impl Fn(&Subject) -> bool, reason: &str) -> usize {
