@@ -1,8 +1,9 @@
 //! Journal recovery: bytes as files of a journal directory with its checkpoints. It opens, replays,
 //! takes frames, takes a checkpoint, loses power and opens again.
 //!
-//! Asserted: it starts on any disk. And, unless checksums were made to fit: what it recovered and what
-//! it took after that is there after the power cut.
+//! Asserted: it starts on any disk. What one start recovers the next one recovers, also where checksums
+//! were made to fit. And, unless they were: what it recovered and what it took after that is there after
+//! the power cut.
 //!
 //! Memory: the simulated disk's two images, and a group of at most 8 MiB, stored and plain.
 
@@ -12,7 +13,7 @@ use std::sync::Arc;
 use headwater_log::checkpoint::FileStore;
 use headwater_log::disk::Crash;
 use headwater_log::durable::{Durable, DurableConfig, Frame, Recovered};
-use headwater_log::{Disk, ErrorKind, LogError, SimDisk, inspect};
+use headwater_log::{Disk, ErrorKind, LogError, Position, SimDisk, inspect};
 
 use super::{files, named};
 use crate::Target;
@@ -58,8 +59,15 @@ fn run(data: &[u8]) {
     let mut sink = Vec::new();
     let _ = inspect::verify(&disk, Path::new("d"), &mut sink);
     let _ = inspect::dump(&disk, Path::new("d"), true, &mut sink);
-    let (mut durable, recovered) = open(&disk, 2).expect("it starts on any disk");
-    let before: Vec<Frame> = recovered.frames.map_while(Result::ok).collect();
+    let (durable, recovered) = open(&disk, 2).expect("it starts on any disk");
+    let first = Found::of(&durable, recovered);
+    drop(durable);
+    disk.crash(Crash::Kill);
+    disk.restart();
+    let (mut durable, recovered) = open(&disk, 4).expect("it starts again");
+    let again = Found::of(&durable, recovered);
+    first.is_in(&again);
+    let before = again.frames;
     let Some(after) = write(&mut durable) else {
         return;
     };
@@ -91,7 +99,38 @@ fn run(data: &[u8]) {
     }
 }
 
-type Written = Vec<(headwater_log::Position, Vec<u8>)>;
+/// What a start recovered.
+struct Found {
+    frames: Vec<Frame>,
+    start: Position,
+    end: Position,
+}
+
+impl Found {
+    fn of(durable: &Durable, recovered: Recovered) -> Found {
+        Found {
+            frames: recovered.frames.map_while(Result::ok).collect(),
+            start: durable.start(),
+            end: durable.end(),
+        }
+    }
+
+    /// Nothing was written in between: whatever the files say, they say it again.
+    fn is_in(&self, later: &Found) {
+        assert!(later.end >= self.end, "positions fell");
+        assert!(later.start >= self.start, "frames came back");
+        let kept = self.frames.iter().filter(|f| f.position >= later.start);
+        let mut found = later.frames.iter();
+        for frame in kept {
+            let same = |other: &&Frame| other.position == frame.position;
+            let other = found.find(same);
+            let other = other.unwrap_or_else(|| panic!("{:?} is gone", frame.position));
+            assert_eq!((other.kind, &other.payload), (frame.kind, &frame.payload));
+        }
+    }
+}
+
+type Written = Vec<(Position, Vec<u8>)>;
 
 /// Three frames, a checkpoint that covers none of them, and one more; None: the journal says that it
 /// has no room, which damaged files may make true.
@@ -134,7 +173,7 @@ fn history(steps: u8, checkpoints: bool) -> SimDisk {
         if checkpoints && n % 4 == 2 {
             let changes = vec![(vec![n], Some(vec![n; 9]))];
             let at = durable.end();
-            let forward = [durable.start().max(headwater_log::Position(at.0 - 1))];
+            let forward = [durable.start().max(Position(at.0 - 1))];
             durable
                 .checkpoint(at, changes, vec![n; 5], &forward)
                 .expect("a checkpoint");
