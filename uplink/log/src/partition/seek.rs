@@ -81,11 +81,14 @@ fn through_index(
         // A batch that rotted, or an index that points nowhere: what comes before it tells.
         _ => None,
     };
-    Ok(spot.or(Some(Spot {
+    let front = Spot {
         position: 0,
         offset: segment.base,
-    })
-    .filter(|_| points_at_batches(&index, segment.base, file, segment.bytes, limits))))
+    };
+    // Asked only where the entry led nowhere: it reads at every entry of the index.
+    Ok(spot.or_else(|| {
+        points_at_batches(&index, segment.base, file, segment.bytes, limits).then_some(front)
+    }))
 }
 
 /// Whether most entries hit a batch with their offset: then it is the log that is damaged.

@@ -34,6 +34,30 @@ fn batches_grow_while_the_link_is_down() {
     assert!(batches(false) < 8);
 }
 
+/// A backlog is read in pieces by readers that know no place yet: each must cost what it gives.
+#[test]
+fn a_piece_from_the_middle_of_a_segment_is_not_paid_for_with_all_of_it() {
+    let disk = SimDisk::new(8);
+    let mut cfg = config();
+    cfg.segment_bytes = 4 << 20;
+    let mut store = open(&disk, &cfg, 1);
+    let t = tp("a-0");
+    for n in 0..30 {
+        write(&mut store, &t, 1_000, n * 20_000);
+        store.checkpoint(Vec::new(), n * 20_000 + 10_000).unwrap();
+    }
+    let log_bytes = store.usage().segment_bytes;
+    assert!(log_bytes > 1 << 20, "{log_bytes} bytes in the segment");
+    let before = disk.counters().bytes_read;
+    for from in (1_000..29_000).step_by(1_000) {
+        let piece = store.reader(&t).unwrap().read(Offset(from), 4_096);
+        assert!(matches!(piece, Ok(Chunk::Batches(_))));
+    }
+    // The index, the window in front of the piece, and the piece.
+    let each = (disk.counters().bytes_read - before) / 28;
+    assert!(each < 600 << 10, "{each} bytes read for a piece of 4 KiB");
+}
+
 #[test]
 fn an_unset_clock_says_so() {
     let mut store = open(&SimDisk::new(5), &config(), 1);

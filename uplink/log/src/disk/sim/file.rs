@@ -44,6 +44,7 @@ impl DiskFile for SimFile {
         let from = index(at)?.min(live.len());
         let n = buf.len().min(live.len() - from);
         buf[..n].copy_from_slice(&live[from..from + n]);
+        state.counters.bytes_read += n as u64;
         Ok(n)
     }
 

@@ -38,6 +38,7 @@ pub enum Crash {
 pub struct SimCounters {
     pub writes: u64,
     pub bytes_written: u64,
+    pub bytes_read: u64,
     pub syncs: u64,
     pub dir_syncs: u64,
     pub kills: u64,
