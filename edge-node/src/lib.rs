@@ -10,7 +10,7 @@
 //! | [`store`] | the store thread: journal, group commit, packing |
 //! | [`mirror`] | the log as the uplink sees it |
 //! | [`status`], [`http`] | what the node says about itself |
-//! | [`clock`], [`lock`] | monotonic time over restarts; one node per directory |
+//! | [`clock`], [`lock`], [`memory`] | monotonic time over restarts; one node per directory; the allocator's manners |
 //!
 //! What is absent: this crate does not know Kafka's protocol, nor anything of the cloud but
 //! `uplink/`'s crates.
@@ -21,6 +21,7 @@ pub mod config;
 pub mod core;
 pub mod http;
 pub mod lock;
+pub mod memory;
 pub mod mirror;
 pub mod node;
 pub mod random;

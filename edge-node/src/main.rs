@@ -3,5 +3,6 @@
 mod cli;
 
 fn main() -> std::process::ExitCode {
+    edge_node::memory::settle();
     cli::main()
 }
