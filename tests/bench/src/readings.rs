@@ -10,8 +10,6 @@ use e2e::wait_for;
 use crate::rows::Result;
 
 const SENSORS: u64 = 20;
-/// Readings that may wait for their PUBACK.
-const IN_FLIGHT: u64 = 1000;
 const PATIENCE: Duration = Duration::from_secs(600);
 
 /// Topic and payload of reading `number`, 114 B together but for the digits of `seq`.
@@ -32,16 +30,27 @@ pub struct Published {
     pub bytes: u64,
 }
 
-/// Publishes at `rate` a second for `time`, until all are acknowledged.
+/// Publishes at `rate` a second for `time`, whether or not the broker answers in between, as sensors
+/// do; then waits until all are acknowledged.
 pub fn publish(broker: SocketAddr, rate: u32, time: Duration) -> Result<Published> {
-    let mut client = Client::connect(broker, "bench-readings", true)?;
+    let client = Client::connect(broker, "bench-readings", true)?;
     client.read_timeout(Duration::from_secs(20))?;
     let readings = (f64::from(rate) * time.as_secs_f64()) as u64;
+    let (mut answers, mut client) = client.split()?;
+    let acked = std::thread::spawn(move || -> std::io::Result<()> {
+        let mut acked = 0;
+        while acked < readings {
+            if let Packet::PubAck(_) = answers.receive()? {
+                acked += 1;
+            }
+        }
+        Ok(())
+    });
     let started = Instant::now();
-    let (mut sent, mut acked, mut bytes) = (0u64, 0u64, 0u64);
-    while acked < readings {
+    let (mut sent, mut bytes) = (0u64, 0u64);
+    while sent < readings {
         let due = (started.elapsed().as_secs_f64() * f64::from(rate)) as u64 + 1;
-        while sent < due.min(readings) && sent - acked < IN_FLIGHT {
+        while sent < due.min(readings) {
             let (topic, payload) = reading(sent, wall_clock().as_millis());
             bytes += (payload.len() + topic.len()) as u64;
             let id = (sent % 60000) as u16 + 1;
@@ -49,20 +58,10 @@ pub fn publish(broker: SocketAddr, rate: u32, time: Duration) -> Result<Publishe
             sent += 1;
         }
         client.flush()?;
-        if sent == acked {
-            // Pacing: the next reading is not due yet.
-            std::thread::sleep(Duration::from_micros(500));
-            continue;
-        }
-        loop {
-            if let Packet::PubAck(_) = client.receive()? {
-                acked += 1;
-            }
-            if !client.has_buffered_input() {
-                break;
-            }
-        }
+        // Pacing: the next reading is not due yet.
+        std::thread::sleep(Duration::from_micros(500));
     }
+    acked.join().expect("the reader does not panic")?;
     client.disconnect()?;
     Ok(Published { readings, bytes })
 }

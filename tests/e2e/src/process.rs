@@ -89,18 +89,20 @@ impl Process {
 
     /// Resident memory in bytes.
     pub fn rss_bytes(&self) -> u64 {
+        self.status_bytes("VmRSS:")
+    }
+
+    /// The part of it that is no page of a file: what the kernel cannot drop and read again.
+    pub fn anonymous_bytes(&self) -> u64 {
+        self.status_bytes("RssAnon:")
+    }
+
+    fn status_bytes(&self, field: &str) -> u64 {
         let status =
             std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap_or_default();
-        let kilobytes = status
-            .lines()
-            .find_map(|line| line.strip_prefix("VmRSS:"))
-            .unwrap_or("0 kB");
-        kilobytes
-            .trim()
-            .trim_end_matches(" kB")
-            .parse::<u64>()
-            .unwrap_or(0)
-            * 1024
+        let kilobytes = status.lines().find_map(|line| line.strip_prefix(field));
+        let kilobytes = kilobytes.unwrap_or("0 kB").trim().trim_end_matches(" kB");
+        kilobytes.parse::<u64>().unwrap_or(0) * 1024
     }
 
     /// Time that this process has spent on processors, in all its threads.
