@@ -147,6 +147,19 @@ impl Pipeline {
         self.judge_with([])
     }
 
+    /// Acknowledged too early, records are not missing at the end: the edge still has them, meets a
+    /// cloud that knows less than it said, and sends them again. In longer runs it would have let go
+    /// of them.
+    fn cloud_kept_its_word(&self) -> Result<(), String> {
+        let path = self.edge.dir.join("log");
+        let bytes = std::fs::read(&path).map_err(|e| format!("{}: {e}", path.display()))?;
+        let text = String::from_utf8_lossy(&bytes);
+        match text.lines().find(|line| line.contains("CloudWentBack")) {
+            Some(line) => Err(format!("the cloud lost what it acknowledged: {line}")),
+            None => Ok(()),
+        }
+    }
+
     /// As [`Pipeline::judge`], with what a test published by itself.
     pub fn judge_with(
         &mut self,
@@ -176,6 +189,7 @@ impl Pipeline {
         if ledger.trim() != "[]" {
             return Err(format!("the loss ledger is not empty: {ledger}"));
         }
+        self.cloud_kept_its_word()?;
         let tail = std::mem::replace(&mut self.tail, Tail::follow(self.cloud.kafka, TOPIC));
         judge(&reports, &tail.finish()?).map_err(|faults| faults.to_string())
     }
