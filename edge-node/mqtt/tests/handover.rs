@@ -3,7 +3,8 @@
 
 mod common;
 use common::*;
-use headwater_mqtt::{Config, Refusal};
+use headwater_mqtt::limits::REFUSED_RETRY_MS;
+use headwater_mqtt::{Config, Event, Refusal};
 
 /// Opens and sends CONNECT; the answer may have to wait.
 fn ask(w: &mut World, connect: &Connect) -> u64 {
@@ -235,4 +236,29 @@ fn a_subscriber_comes_back_to_its_session_though_the_log_is_full() {
     w.later(60_000);
     assert_eq!(w.broker.clients(), [], "it was 50 s in the end");
     assert!(!w.closed.contains_key(&a));
+}
+
+/// Promise 1: 3.1.1 has no reason codes, so a PUBREC says that the message is stored, whatever the
+/// broker meant. The client sent the message, lost its connection and sent it again before the log
+/// refused it.
+#[test]
+fn a_refusal_is_no_acknowledgement_to_a_client_that_came_back() {
+    let mut w = World::new();
+    let (a, _) = w.connect(v3("a", false));
+    w.sync = false;
+    w.send(a, &publish("t", "x", 2, 7).bytes());
+    let token = w.last_token();
+    w.hang_up(a);
+    let (a, present) = w.connect(v3("a", false));
+    assert!(present);
+    w.send(a, &publish("t", "x", 2, 7).dup().bytes());
+    w.journal.pop();
+    let reason = Refusal::QuotaExceeded;
+    w.event(Event::Refused { token, reason });
+    assert_eq!(w.read(a), [], "neither stored nor answered");
+    // It is held for the connection that waits for it, and offered again.
+    w.sync = true;
+    w.later(REFUSED_RETRY_MS);
+    assert_eq!(w.records(), ["x"]);
+    assert_eq!(w.read(a).len(), 1, "PUBREC");
 }

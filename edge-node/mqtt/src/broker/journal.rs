@@ -276,17 +276,22 @@ impl Broker {
     }
 
     fn publish_refused(&mut self, from: From, again: Option<Box<PublishIn>>, reason: Refusal) {
-        let conn = from.conn;
-        let version = self.conns.get(&conn).map_or(Version::V5, |c| c.version);
         if from.qos == QoS::AtMostOnce {
             return;
         }
+        // Whoever sent it last: only its own version says how it hears of a refusal. A bare PUBREC
+        // would tell a 3.1.1 client that the message is stored.
+        let asker = self.asker(from);
+        let Some(version) = self.conns.get(&asker).map(|c| c.version) else {
+            self.forget_open(from);
+            return;
+        };
         match (version, reason) {
             (Version::V5, Refusal::QuotaExceeded) => self.acknowledge(from, 0x97),
             (Version::V5, Refusal::Unacceptable) => self.acknowledge(from, 0x83),
             (Version::V3, Refusal::QuotaExceeded) => {
                 self.forget_open(from);
-                if let (Some(c), Some(again)) = (self.conns.get_mut(&conn), again) {
+                if let (Some(c), Some(again)) = (self.conns.get_mut(&asker), again) {
                     c.held.push_back(*again);
                     self.retry_later();
                 }
@@ -294,12 +299,20 @@ impl Broker {
             (Version::V3, Refusal::Unacceptable) => {
                 self.forget_open(from);
                 self.close(
-                    conn,
+                    asker,
                     0,
                     CloseReason::Quota("the log cannot take this message"),
                 );
             }
         }
+    }
+
+    fn asker(&self, from: From) -> ConnId {
+        let session = self.state.sessions.get(&from.sid);
+        let asker = session.and_then(|s| s.arriving.get(&from.id)).copied();
+        asker
+            .filter(|_| from.qos == QoS::ExactlyOnce)
+            .unwrap_or(from.conn)
     }
 
     /// Sends QoS 0 deliveries and wakes the connections of sessions whose queue grew.
