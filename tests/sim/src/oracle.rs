@@ -40,6 +40,8 @@ pub struct Attempt {
     pub at: Ms,
     /// Counts what was sent, by all; set when it is entered.
     pub order: u64,
+    /// The same of its first sending: a QoS 2 message may have been stored then.
+    pub first: u64,
     /// Sent more than once, so it may stand where it was sent first or last.
     pub again: bool,
     pub acked: bool,
@@ -125,11 +127,12 @@ impl Oracle {
 
     pub fn sent(&mut self, id: Id, mut attempt: Attempt) {
         self.sent += 1;
-        attempt.order = self.sent;
+        (attempt.order, attempt.first) = (self.sent, self.sent);
         // A QoS 2 message that is sent again is the same; it belongs to where it was sent last.
         let before = self.attempts.insert(id, attempt);
         if let (Some(before), Some(now)) = (before, self.attempts.get_mut(&id)) {
             now.again = true;
+            now.first = before.first;
             now.acked |= before.acked;
             now.acked_at = before.acked_at;
             now.may_repeat |= before.may_repeat;

@@ -94,7 +94,7 @@ fn edge(rng: &mut Rng, tight: bool) -> Settings {
     }
     Settings {
         routes,
-        budget_bytes: if tight { 600 << 10 } else { 64 << 20 },
+        budget_bytes: if tight { 792 << 10 } else { 64 << 20 },
         full: if tight && rng.one_in(2) {
             Full::DropOldest
         } else {

@@ -2,7 +2,8 @@
 //!
 //! - It is what was published, at the lesser of the two QoS.
 //! - At QoS 2, and at QoS 0, a message is taken once; at QoS 1 it comes again with DUP only.
-//! - A session that stays is sent every message that was acknowledged after it had subscribed.
+//! - A session that stays is sent every message that was first sent after it had subscribed, and
+//!   acknowledged.
 //! - The first deliveries of one publisher on one topic at one QoS stand in their order.
 //! - What was delivered from QoS 1 on is durable: it stands in the cloud as what was acknowledged
 //!   does (the world tells the oracle so).
@@ -63,18 +64,20 @@ impl Served {
                 false => Err(format!("DELIVERED TWICE to {who}: {id:?} {attempt:?}")),
             };
         }
-        self.order(who, id, attempt)?;
+        self.order(who, id, attempt, taken)?;
         Ok(id)
     }
 
-    fn order(&mut self, who: &str, id: Id, attempt: &Attempt) -> Result<(), String> {
-        if attempt.again || attempt.may_repeat {
+    fn order(&mut self, who: &str, id: Id, attempt: &Attempt, taken: &Taken) -> Result<(), String> {
+        // With DUP it may have come for the first time before this session was judged.
+        if attempt.again || attempt.may_repeat || taken.dup {
             return Ok(());
         }
         let line = (attempt.publisher, attempt.mqtt_topic.clone(), attempt.qos);
         match self.last.insert(line, (attempt.order, id)) {
             Some((order, before)) if order > attempt.order => Err(format!(
-                "DELIVERED OUT OF ORDER to {who}: {before:?} before {id:?} {attempt:?}"
+                "DELIVERED OUT OF ORDER to {who}: {before:?} before {id:?} (packet {}, DUP {}) {attempt:?}",
+                taken.id, taken.dup
             )),
             _ => Ok(()),
         }
@@ -91,7 +94,7 @@ impl Served {
         let since = self.since.filter(|_| !manner.clean && manner.qos > 0);
         let root = manner.filter.trim_end_matches('#');
         oracle.attempts.iter().filter(move |(id, attempt)| {
-            since.is_some_and(|since| attempt.order > since)
+            since.is_some_and(|since| attempt.first > since)
                 && attempt.qos > 0
                 && attempt.acked
                 && attempt.may_miss.is_none()

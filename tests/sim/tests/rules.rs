@@ -66,7 +66,7 @@ journal_rules! {
     j1: 44,
     j2: 0,
     j3: 35,
-    j4: 53,
+    j4: 358,
     j5: 2,
     j6: 11,
     j7: 87,
@@ -74,7 +74,7 @@ journal_rules! {
     pack_synced: 2,
     segments_synced: 2,
     refuse_full: 7,
-    seal_idle: 2,
+    seal_idle: 23,
     keep_unsent: 0,
 }
 

@@ -35,8 +35,9 @@ pub use process::SimEdge;
 
 use crate::rng::Rng;
 
-/// Part of the budget that new records cannot use.
-pub const RESERVE_BYTES: u64 = 64 << 10;
+/// Part of the budget that new records cannot use: four journal files, as the product's default. It
+/// has to hold what a checkpoint may grow by, twice: as much as one journal file told of.
+pub const RESERVE_BYTES: u64 = 256 << 10;
 /// Records that are not in a segment yet.
 const MEMORY_BYTES: usize = 64 << 10;
 

@@ -36,6 +36,7 @@ pub struct Taken {
     pub topic: String,
     pub payload: Vec<u8>,
     pub qos: u8,
+    pub id: u16,
     pub dup: bool,
 }
 
@@ -247,6 +248,7 @@ impl Subscriber {
                     topic,
                     payload,
                     qos,
+                    id,
                     dup,
                 };
                 self.acts.push_back(match again {

@@ -143,6 +143,7 @@ impl World {
             mqtt_topic,
             at: self.now,
             order: 0,
+            first: 0,
             again: false,
             acked: false,
             acked_at: None,

@@ -88,7 +88,9 @@ impl World {
                                 true => "subscriber: DUP",
                                 false => "subscriber: message",
                             };
-                            self.note(name, || format!("listener {number} {id:?}"));
+                            self.note(name, || {
+                                format!("listener {number} {id:?}, packet {}", taken.id)
+                            });
                         }
                         Err(what) => self.oracle.fail(what),
                     }
