@@ -101,10 +101,16 @@ impl Running {
 
     /// When the next [`step`](Running::step) is due if no message comes, by the node's clock.
     pub fn deadline(&self) -> u64 {
-        let commit = self.worker.log.commit_due().filter(|_| !self.in_flight);
+        let commit = self.worker.log.commit_due().filter(|_| self.may_commit());
         self.tick_at
             .min(self.view_at)
             .min(commit.unwrap_or(u64::MAX))
+    }
+
+    /// One commit at a time (J1). The checkpoint that was asked for commits what the uplink has wanted
+    /// meanwhile: a commit in flight would be in its way.
+    fn may_commit(&self) -> bool {
+        !self.in_flight && self.checkpointing != Checkpointing::Asked
     }
 
     fn idle(&self) -> bool {
@@ -171,7 +177,7 @@ impl Running {
         }
         let due = self.worker.log.commit_due().is_some_and(|at| at <= now);
         let drain = self.checkpointing == Checkpointing::Draining || self.stopping.is_some();
-        if !self.in_flight && (due || (drain && self.log().durable() < self.staged)) {
+        if self.may_commit() && (due || (drain && self.log().durable() < self.staged)) {
             if let Some(job) = self.worker.log.begin_commit(now)? {
                 self.in_flight = true;
                 self.runner.run(job);

@@ -7,7 +7,7 @@ use std::thread::JoinHandle;
 use bytes::Bytes;
 use headwater_log::SimDisk;
 use headwater_log::disk::{Crash, Disk, create_dirs};
-use headwater_log::store::{CommitJob, StoreConfig};
+use headwater_log::store::{CommitJob, GapReason, StoreConfig};
 use headwater_mqtt::{Append, ConnId, Publish, QoS, Token};
 use tokio::sync::mpsc;
 
@@ -81,6 +81,60 @@ fn append(token: u64, value: &str) -> Append {
         held_for: None,
         frees_room: false,
     }
+}
+
+/// Holds commits until the test runs them.
+#[derive(Clone, Default)]
+struct Jobs(Arc<std::sync::Mutex<Option<CommitJob>>>);
+
+impl CommitRunner for Jobs {
+    fn run(&mut self, job: CommitJob) {
+        assert!(self.0.lock().unwrap().replace(job).is_none());
+    }
+}
+
+/// A gap or a fork comes from the uplink at any time, also while the broker gathers its changes.
+#[test]
+fn what_the_uplink_wants_before_a_checkpoint_is_answered_is_committed_by_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let (handle, _messages) = StoreHandle::channel();
+    let worker = opened(&SimDisk::new(4), dir.path(), |_| {}, &handle).worker;
+    let (to_broker, mut reports) = mpsc::unbounded_channel();
+    let jobs = Jobs::default();
+    let mut store = Running::start(worker, Box::new(jobs.clone()), to_broker);
+    let mut token = 0;
+    loop {
+        match reports.try_recv() {
+            Ok(FromStore::WantCheckpoint) => break,
+            Ok(_) => continue,
+            Err(_) => {}
+        }
+        token += 1;
+        store
+            .take(ToStore::Append {
+                appends: vec![append(token, &"x".repeat(300))],
+                arrived_ms: 0,
+                refusals_seen: 0,
+            })
+            .unwrap();
+        store.step().unwrap();
+        if let Some(job) = jobs.0.lock().unwrap().take() {
+            store.take(ToStore::Committed(job.run())).unwrap();
+        }
+    }
+    let gap = Gap {
+        from: Offset(0),
+        to: Offset(1),
+        reason: GapReason::Rejected,
+    };
+    let tp = store.log().partitions()[0].clone();
+    let (answer, answered) = std::sync::mpsc::sync_channel(1);
+    store.take(ToStore::Gap(tp, gap, answer)).unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(20)); // the commit's own due time passes
+    store.step().unwrap();
+    assert!(jobs.0.lock().unwrap().is_none(), "a commit in the way");
+    store.take(ToStore::Checkpoint(Vec::new())).unwrap();
+    assert_eq!(answered.try_recv().unwrap(), Ok(()));
 }
 
 impl Thread {
