@@ -199,10 +199,7 @@ impl Mirror {
                     Err(reason) => ReadAnswer::Failed(reason),
                 });
             }
-            // Only acked records are deleted without a GAP, and the cloud asks for unacked ones.
-            Err(error @ (ReadError::BelowStart { .. } | ReadError::Io(_))) => {
-                ReadAnswer::Failed(error.to_string())
-            }
+            Err(error) => unread(&error),
         };
         Begun(State::Done(answer))
     }
@@ -409,6 +406,16 @@ fn partitions(
     count.max(tp.partition + 1)
 }
 
+/// Below the start without a GAP lies what was acknowledged and deleted: there is nothing, and the
+/// uplink knows what it means that the cloud asks for it (the cloud went back). Everything else may
+/// pass.
+fn unread(error: &ReadError) -> ReadAnswer {
+    match error {
+        ReadError::BelowStart { .. } => ReadAnswer::Batches(Vec::new()),
+        error => ReadAnswer::Failed(error.to_string()),
+    }
+}
+
 fn gap_answer(tp: &TopicPartition, from: Offset, gap: Gap) -> ReadAnswer {
     let reason = match gap.reason {
         LogGapReason::Dropped => GapReason::Budget,
@@ -421,4 +428,23 @@ fn gap_answer(tp: &TopicPartition, from: Offset, gap: Gap) -> ReadAnswer {
         to: gap.to,
         reason,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Otherwise a log that forked below its start would wait for ever, and say that it cannot be read.
+    #[test]
+    fn below_the_start_there_is_nothing_and_that_is_no_failure() {
+        let (from, start) = (Offset(20), Offset(40));
+        let deleted = ReadError::BelowStart { from, start };
+        assert_eq!(unread(&deleted), ReadAnswer::Batches(Vec::new()));
+        let rotten = ReadError::Corrupt {
+            from,
+            to: start,
+            what: "bits".to_owned(),
+        };
+        assert!(matches!(unread(&rotten), ReadAnswer::Failed(_)));
+    }
 }
