@@ -33,11 +33,17 @@
 //! - What the cloud set aside for an operator, as far as the device still holds it.
 //! - QoS 0 against higher QoS of one publisher, once the log was full: MQTT orders by QoS.
 //!
-//! Losses are held against the ledger by their number per edge and partition, not offset by offset.
+//! - What the cloud acknowledged after it was copied, once it is restored from that copy and the edge
+//!   says that it went back.
+//! - A stream that is set aside (quarantine) until an operator looks.
+//!
+//! Losses are held against the ledger offset by offset: see `oracle::stored`.
 //!
 //! # What is not in it
-//! Several cloud nodes, a cloud restored from a copy, rot on the cloud's disk, transactions, retained
-//! messages and wills.
+//! Several cloud nodes, rot on the cloud's disk, transactions, retained messages and wills; an operator
+//! who retires incarnations, or as many cards as the cloud has places for (U2); one who gives up what a
+//! cloud that went back has lost, which no node lets him do yet; Kafka producers and group members of
+//! a cloud that goes back.
 //!
 //! Real code runs from the codecs down to the `Disk` trait. What is absent: threads, real time,
 //! real files, sockets, and any randomness that does not come from the seed.

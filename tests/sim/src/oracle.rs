@@ -1,6 +1,7 @@
 //! What was promised to clients, and whether it holds: looked at from where the clients stand.
 //!
-//! - An acknowledged attempt can be read once, or the loss ledger covers it.
+//! - An acknowledged attempt can be read once, or the loss ledger covers its very offset.
+//! - The ledger tells of no loss that is none; each stream stands in its order (see `stored`).
 //! - No attempt can be read twice; a QoS 2 message is one attempt for ever.
 //! - What can be read is what was sent: payload, key, device, and in a topic of the device's.
 //! - The attempts of one publisher on one card stand in their order in each partition.
@@ -10,6 +11,9 @@
 //! Some losses are the operator's own doing: the only card that held a record was overwritten, a
 //! topic was deleted. The world says so when it does it, by exempting attempts.
 
+mod back;
+mod stored;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use headwater_batch::{BatchView, Decoder, Limits};
@@ -18,6 +22,9 @@ use crate::kafka::requests::Place;
 use crate::now::Ms;
 use crate::payload::{Id, id_of};
 use crate::produced::Produced;
+pub use back::Known;
+use stored::Stored;
+pub use stored::{Gone, Ledger, Why};
 
 /// Numbers a card over all devices it was in.
 pub type CardId = usize;
@@ -55,13 +62,15 @@ pub struct Attempt {
 }
 
 impl Attempt {
-    fn loss(&self) -> Loss {
-        let topic = self.log_topic.clone();
-        (self.edge.clone(), topic, self.edge_partition)
+    /// Where it may be missing: one that was sent on two routes may have been lost from either.
+    fn losses(&self) -> Vec<Loss> {
+        let topics = [Some(&self.log_topic), self.rerouted.as_ref()];
+        let line = |topic: &String| (self.edge.clone(), topic.clone(), self.edge_partition);
+        topics.into_iter().flatten().map(line).collect()
     }
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 struct Part {
     /// Base offset to end and fingerprint.
     batches: BTreeMap<i64, (i64, u64)>,
@@ -77,6 +86,7 @@ pub struct Oracle {
     found: BTreeMap<Id, (Place, i64)>,
     /// Lives of topics that the operator deleted, or is deleting.
     deleting: BTreeSet<String>,
+    stored: Stored,
     decoder: Decoder,
     pub produced: Produced,
     sent: u64,
@@ -84,6 +94,10 @@ pub struct Oracle {
     /// Cards whose log was full at some time: it holds what a 3.1.1 client sent from QoS 1 on, and not
     /// what it sent at QoS 0. MQTT orders by QoS (section 4.6).
     pub refusing: BTreeSet<CardId>,
+    /// Topics whose edge partitions keep their numbers (U6).
+    pub equal_counts: Vec<String>,
+    /// Then the streams of two copies of a card may bring anew what one had brought: each keeps its order.
+    went_back: bool,
     /// Retention may move log starts.
     pub retention: bool,
     /// A committed offset is forgotten with its topic.
@@ -102,9 +116,6 @@ pub struct Ends {
 type Line = (usize, CardId, u32, u32, bool);
 /// Order of sending, and where it stands.
 type Stood = (u64, Id, i64);
-
-/// What the loss ledger says, summed up.
-pub type Covered = BTreeMap<Loss, u64>;
 
 /// Where something may be missing: edge, log topic, edge partition.
 pub type Loss = (String, String, u32);
@@ -376,10 +387,11 @@ impl Oracle {
     ) -> u64 {
         let mut count = 0;
         for (id, attempt) in &mut self.attempts {
-            let missing = !self.found.contains_key(id) && attempt.may_miss.is_none();
-            if count < most && missing && which(*id, attempt) {
+            let is_found = self.found.contains_key(id);
+            if count < most && attempt.may_miss.is_none() && which(*id, attempt) {
                 attempt.may_miss = Some(why);
-                count += 1;
+                // One that is found has nothing to be forgiven, unless the cloud goes back.
+                count += u64::from(!is_found);
             }
         }
         count
@@ -394,10 +406,14 @@ impl Oracle {
     }
 
     /// Healed and read to the end: what does not hold?
-    pub fn check_end(&mut self, covered: &Covered) {
+    pub fn check_end(&mut self, ledger: &Ledger) {
         self.check_holes();
-        self.check_order();
-        self.check_losses(covered);
+        if !self.went_back {
+            self.check_order();
+        }
+        self.check_streams();
+        self.check_ledger(ledger);
+        self.check_losses(ledger);
         let starts = self.parts.iter();
         let starts = starts.map(|(p, part)| ((p.topic.as_str(), p.partition), part.start));
         let starts: BTreeMap<(&str, i32), i64> = starts.collect();
@@ -455,42 +471,44 @@ impl Oracle {
         }
     }
 
-    fn check_losses(&mut self, covered: &Covered) {
-        let mut missing: BTreeMap<Loss, Vec<Id>> = BTreeMap::new();
-        let mut rerouted = Vec::new();
+    fn check_losses(&mut self, ledger: &Ledger) {
+        let (mut lost, mut unseen) = (Vec::new(), Vec::new());
         for (id, attempt) in &self.attempts {
             if attempt.acked && attempt.may_miss.is_none() && !self.found.contains_key(id) {
-                match &attempt.rerouted {
-                    Some(before) => rerouted.push((*id, before.clone())),
-                    None => missing.entry(attempt.loss()).or_default().push(*id),
+                match self.is_covered(*id, ledger) {
+                    Some(true) => {}
+                    Some(false) => lost.push(*id),
+                    None => unseen.push(*id),
                 }
             }
         }
-        // One that was sent on two routes may have been lost from either.
-        for (id, before) in rerouted {
-            let attempt = &self.attempts[&id];
-            let spare = |line: &Loss| {
-                let lost = missing.get(line).map_or(0, |ids| ids.len() as u64);
-                lost < covered.get(line).copied().unwrap_or(0)
-            };
-            let first = covered
-                .keys()
-                .find(|line| line.0 == attempt.edge && line.1 == before && spare(line));
-            let line = first.cloned().unwrap_or_else(|| attempt.loss());
-            missing.entry(line).or_default().push(id);
-        }
-        for (line, ids) in missing {
-            let named = covered.get(&line).copied().unwrap_or(0);
-            let unread = self.unread_below_start(&line.1);
-            if ids.len() as u64 > named + unread {
-                let first = &self.attempts[&ids[0]];
-                self.fail(format!(
-                    "LOST: {} acknowledged attempts of {line:?}, the ledger covers {named}, \
-                     retention {unread}; the first is {:?}: {first:?}",
-                    ids.len(),
-                    ids[0]
-                ));
+        // Covered offsets at which nobody was seen, by line; each stands for one of these.
+        let mut spare: BTreeMap<Loss, u64> = BTreeMap::new();
+        for id in unseen {
+            let lines = self.attempts[&id].losses();
+            let taken = lines.into_iter().find(|line| {
+                let left = self.unseen(line, ledger);
+                let left = spare.entry(line.clone()).or_insert(left);
+                *left > 0 && {
+                    *left -= 1;
+                    true
+                }
+            });
+            if taken.is_none() {
+                lost.push(id);
             }
+        }
+        let mut unread: BTreeMap<String, u64> = BTreeMap::new();
+        for id in lost {
+            let attempt = &self.attempts[&id];
+            let left = self.unread_below_start(&attempt.log_topic);
+            let left = unread.entry(attempt.log_topic.clone()).or_insert(left);
+            if *left == 0 {
+                let seen = self.seen(id);
+                let what = format!("LOST: {id:?}, which lay at [{seen}]: {attempt:?}");
+                return self.fail(what);
+            }
+            *left -= 1;
         }
     }
 

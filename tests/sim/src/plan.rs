@@ -1,12 +1,15 @@
 //! What a seed's world is like, and what may happen in it. Each kind of fault is in about half of the
 //! worlds, so that no kind is always hidden behind another.
 
+mod uplink;
+
 use headwater_log::durable::Rules;
 use headwater_log::store::Full;
 
 use crate::cloud::CloudSettings;
 use crate::edge::Settings;
 use crate::rng::Rng;
+pub use uplink::{Kind, UplinkFaults};
 
 #[derive(Debug, Clone)]
 pub struct Plan {
@@ -21,6 +24,7 @@ pub struct Plan {
     pub pause_ms_max: u64,
     pub bytes_max: u64,
     pub faults: Faults,
+    pub uplink: UplinkFaults,
     pub edge: Settings,
     pub cloud: CloudSettings,
 }
@@ -45,7 +49,19 @@ pub struct Faults {
 }
 
 impl Plan {
-    pub fn of(rng: &mut Rng, rules: Rules) -> Plan {
+    /// Topics with as many partitions on the edge as in the cloud, and more than one: there the numbers
+    /// stay the same (U6).
+    pub fn equal_counts(&self) -> Vec<String> {
+        let cloud = self.cloud.partitions;
+        if self.faults.topics || self.faults.routes || cloud == 1 {
+            return Vec::new();
+        }
+        let routes = self.edge.routes.iter();
+        let equal = routes.filter(|(_, _, partitions)| *partitions == cloud);
+        equal.map(|(_, topic, _)| topic.clone()).collect()
+    }
+
+    pub fn of(seed: u64, rng: &mut Rng, rules: Rules) -> Plan {
         let mut half = || rng.one_in(2);
         let faults = Faults {
             edge_crashes: half() || half(),
@@ -63,16 +79,20 @@ impl Plan {
             routes: half() && half(),
             stalls: half(),
         };
+        let uplink = UplinkFaults::of(seed, faults.cards);
         // Budgets fill only if the link is down and messages are large.
-        let tight = rng.one_in(4);
+        let tight = rng.one_in(4) || uplink.floods;
+        let tame = usize::from(uplink.kinds().is_empty());
         Plan {
             steps: 30 + rng.below(90) as u32,
             devices: 1 + rng.index(2),
             publishers: 1 + rng.index(3),
             consumers: 1 + rng.index(2),
-            subscribers: rng.index(3),
-            producers: rng.index(3),
-            members: [0, 0, 2, 3][rng.index(4)],
+            // Worlds that hurt the uplink are without these: they hold the cloud and the broker to words
+            // that a restored cloud and a resumed machine break rightly.
+            subscribers: rng.index(3) * tame,
+            producers: rng.index(3) * tame,
+            members: [0, 0, 2, 3][rng.index(4)] * tame,
             pause_ms_max: [80, 400, 2_000][rng.index(3)],
             bytes_max: if tight {
                 4_000
@@ -80,13 +100,14 @@ impl Plan {
                 [40, 200, 900][rng.index(3)]
             },
             faults,
-            edge: edge(rng, tight),
+            uplink,
+            edge: edge(rng, tight, uplink),
             cloud: cloud(rng, rules),
         }
     }
 }
 
-fn edge(rng: &mut Rng, tight: bool) -> Settings {
+fn edge(rng: &mut Rng, tight: bool, uplink: UplinkFaults) -> Settings {
     let partitions = 1 + rng.below(3) as u32;
     let mut routes = vec![("#".to_owned(), "mqtt".to_owned(), 1)];
     if rng.one_in(2) {
@@ -95,7 +116,7 @@ fn edge(rng: &mut Rng, tight: bool) -> Settings {
     Settings {
         routes,
         budget_bytes: if tight { 792 << 10 } else { 64 << 20 },
-        full: if tight && rng.one_in(2) {
+        full: if tight && (rng.one_in(2) || uplink.floods) && !uplink.resumes {
             Full::DropOldest
         } else {
             Full::Refuse

@@ -9,11 +9,18 @@
 //! other half of J8, is here) and the cloud's checkpoints hold all of its state. Taken out by itself it
 //! changes nothing that either node does; `headwater-log` holds it for those who will use it.
 //!
-//! Tried and **not** found by the first 500 worlds: ForkDurable, DigestCheck, LineageAcross,
-//! DiscardUntilResume, Resync, GapClip, GapOrder, NoGapBelowAcked, DeadLetter. Some cost no client
-//! anything by themselves, for some the worlds lack a fault (a cloud restored from a copy, a sink that
-//! rejects), for some they are too tame. All of them are held by the links of `headwater-proto`, but
-//! DiscardUntilResume, which has a unit test.
+//! Of the uplink's rules these are not here:
+//! - ForkDurable: what was sent under a fork that a crash undid is known to the cloud by its boots, and
+//!   LineageAcross, which is here, has the log fork behind it. Taken out by itself it costs nothing.
+//! - DiscardUntilResume: without it stale DATA reaches the table, which takes nothing but what comes next
+//!   and gives no offset twice; what the discarding saves is answers that rewind the edge once more.
+//! - GapOrder: the worlds hardly ever send a GAP while the DATA before it is refused.
+//! - Pinned: a node asks for one pin of an edge at a time, so that two wishes never meet.
+//! - IncarnationBound, RetiredStays, RetiredCompared, RefusedAsksAgain: no world has so many cards, or an
+//!   operator who retires one.
+//!
+//! All of them are held by the links of `headwater-proto`, but DiscardUntilResume and Pinned, which have
+//! unit tests. `cargo run -p sim --example without` tells which seeds find a rule.
 #![allow(clippy::unwrap_used)]
 
 use headwater_log::durable::Rules;
@@ -79,9 +86,17 @@ journal_rules! {
 }
 
 uplink_rules! {
-    u1_lineage: Lineage, 121;
+    u1_lineage: Lineage, 1;
+    u1_lineage_across: LineageAcross, 189;
+    u1_digest_check: DigestCheck, 33;
     u2_per_incarnation: PerIncarnation, 7;
     u3_fencing: Fencing, 234;
+    u3_resync: Resync, 9;
+    u3_silent: Silent, 33;
+    u4_gap_clip: GapClip, 449;
+    u4_no_gap_below_acked: NoGapBelowAcked, 25;
+    u5_dead_letter: DeadLetter, 9;
+    u6_equal_counts: EqualCounts, 5;
     table_dedup: Dedup, 3;
     ack_after_commit: AckAfterCommit, 0;
 }

@@ -1,5 +1,6 @@
 //! The tasks around connections: what `headwater-quic` and the Kafka listener do with sockets.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,23 +8,112 @@ use bytes::{Buf, Bytes};
 use cloud_cluster::clock::Clock;
 use cloud_cluster::kafka::Service;
 use cloud_cluster::uplink::Receiver;
+use headwater_batch::{BatchView, Decoder, Limits, TopicPartition};
 use headwater_kafka::Peer;
-use headwater_proto::{Channel, CloudConfig, CloudEffect, CloudSession, EdgeName};
+use headwater_proto::cloud::Ticket;
+use headwater_proto::{
+    Channel, CloudConfig, CloudEffect, CloudSession, EdgeName, RejectCode, StreamEntry, StreamKey,
+    StreamOutcome,
+};
 use headwater_quic::server::{Reply, Sink};
-use tokio::sync::mpsc::{self, UnboundedReceiver};
+use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
+use tokio::time::Instant;
 
-use super::{CloudOut, LinkConn, Out};
+use super::trouble::Fate;
+use super::{CloudOut, LinkConn, Out, Trouble};
 use crate::kafka::consumer::KafkaConn;
+use crate::now::Ms;
+use crate::payload::{Id, id_of};
+
+type Answer = (Ticket, Option<StreamOutcome>);
+
+/// The node's receiver, behind what is wrong with it.
+pub(super) struct Troubled {
+    pub sink: Arc<Receiver>,
+    pub trouble: Trouble,
+    pub epoch: Instant,
+}
+
+impl Troubled {
+    fn now(&self) -> Ms {
+        (Instant::now() - self.epoch).as_millis() as Ms
+    }
+
+    fn commit(
+        &self,
+        ticket: Ticket,
+        key: StreamKey,
+        entry: StreamEntry,
+        answers: &UnboundedSender<Answer>,
+    ) {
+        let reply = Reply::new(ticket, answers.clone());
+        match self.trouble.entry(self.now(), &key.tp, &entry) {
+            Fate::Taken => self.sink.commit(key, entry, reply),
+            Fate::RefusedForNow => reply.retry(),
+            Fate::RefusedForGood => {
+                reply.committed(StreamOutcome::Rejected(RejectCode::Unacceptable));
+            }
+        }
+    }
+}
+
+/// An entry that the sink has, and the records in it.
+struct Handed {
+    key: StreamKey,
+    batch: Option<Bytes>,
+}
+
+/// Answers on their way to the machine, in order within a stream.
+#[derive(Default)]
+struct UnderWay {
+    handed: BTreeMap<Ticket, Handed>,
+    decoder: Decoder,
+    /// When the last answer of a stream comes.
+    last: BTreeMap<TopicPartition, Ms>,
+    answers: BTreeMap<(Ms, u64), Answer>,
+    count: u64,
+}
+
+impl UnderWay {
+    fn put(&mut self, troubled: &Troubled, answer: Answer, out: &Out) {
+        let Some(Handed { key, batch }) = self.handed.remove(&answer.0) else {
+            return;
+        };
+        if let (Some(StreamOutcome::Append { .. }), Some(batch)) = (&answer.1, &batch) {
+            let records = records(batch, &mut self.decoder);
+            out.send(CloudOut::Appended(key.clone(), records));
+        }
+        let tp = key.tp;
+        let Some(at) = troubled.trouble.answer(troubled.now(), &tp) else {
+            return;
+        };
+        let last = self.last.entry(tp).or_default();
+        *last = at.max(*last);
+        self.count += 1;
+        self.answers.insert((*last, self.count), answer);
+    }
+
+    fn due(&mut self, now: Ms) -> Option<Answer> {
+        let first = self.answers.first_entry()?;
+        (first.key().0 <= now).then(|| first.remove())
+    }
+
+    fn next(&self) -> Option<Ms> {
+        self.answers.keys().next().map(|key| key.0)
+    }
+}
 
 /// Runs the uplink's machine for one connection, to its end.
 pub(super) async fn uplink(
     conn: LinkConn,
     edge: EdgeName,
     mut inbound: UnboundedReceiver<(Channel, Bytes)>,
-    sink: Arc<Receiver>,
+    troubled: Troubled,
     clock: Clock,
     out: Out,
 ) {
+    let sink = &troubled.sink;
+    let mut under_way = UnderWay::default();
     let remote = ([10, 0, 0, 1], 1).into();
     sink.connected(&edge, remote);
     let config = CloudConfig {
@@ -38,7 +128,12 @@ pub(super) async fn uplink(
             match effect {
                 CloudEffect::Send { bytes, .. } => out.send(CloudOut::Uplink(conn, bytes)),
                 CloudEffect::Commit { ticket, key, entry } => {
-                    sink.commit(key, entry, Reply::new(ticket, answers_in.clone()));
+                    let handed = Handed {
+                        key: key.clone(),
+                        batch: entry.batch().cloned(),
+                    };
+                    under_way.handed.insert(ticket, handed);
+                    troubled.commit(ticket, key, entry, &answers_in);
                 }
                 CloudEffect::Alarm { key, kind } => {
                     out.send(CloudOut::Alarm(format!("{kind:?}")));
@@ -51,19 +146,22 @@ pub(super) async fn uplink(
             }
         }
         let now = clock.monotonic_ms();
-        let due = machine.deadline().map(|at| at.saturating_sub(now));
+        if let Some((ticket, outcome)) = under_way.due(troubled.now()) {
+            match outcome {
+                Some(outcome) => {
+                    out.send(CloudOut::Outcome(outcome.clone()));
+                    machine.committed(now, ticket, outcome);
+                }
+                None => machine.retry(now, ticket),
+            }
+            continue;
+        }
+        let late = under_way.next().map(|at| at.saturating_sub(troubled.now()));
+        let timer = machine.deadline().map(|at| at.saturating_sub(now));
+        let due = [late, timer].into_iter().flatten().min();
         tokio::select! {
             biased;
-            Some((ticket, outcome)) = answers.recv() => {
-                let now = clock.monotonic_ms();
-                match outcome {
-                    Some(outcome) => {
-                        out.send(CloudOut::Outcome(outcome.clone()));
-                        machine.committed(now, ticket, outcome);
-                    }
-                    None => machine.retry(now, ticket),
-                }
-            }
+            Some(answer) = answers.recv() => under_way.put(&troubled, answer, &out),
             received = inbound.recv() => match received {
                 Some((channel, bytes)) => machine.bytes(clock.monotonic_ms(), channel, bytes),
                 None => return sink.disconnected(&edge, "gone"),
@@ -71,6 +169,22 @@ pub(super) async fn uplink(
             () = sleep_or_never(due) => machine.timer(clock.monotonic_ms()),
         }
     }
+}
+
+/// Offsets and attempts of a batch.
+fn records(batch: &[u8], decoder: &mut Decoder) -> Vec<(i64, Id)> {
+    let limits = Limits::UPLINK;
+    let Ok(batch) = BatchView::parse(batch, &limits) else {
+        return Vec::new();
+    };
+    let Ok(all) = batch.records(decoder, &limits) else {
+        return Vec::new();
+    };
+    let ids = all.filter_map(|record| {
+        let record = record.ok()?;
+        Some((record.offset.0, record.value.and_then(id_of)?))
+    });
+    ids.collect()
 }
 
 async fn sleep_or_never(ms: Option<u64>) {

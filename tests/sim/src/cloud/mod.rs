@@ -3,9 +3,12 @@
 //! A life begins with [`Cloud::power_on`] and ends with [`Cloud::stop`]: its tasks are aborted, and a
 //! fence keeps what is left of it off the disk and the object store, as a dead process is.
 
+mod backup;
 mod conns;
 mod disk;
+mod ledger;
 mod store;
+mod trouble;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -27,8 +30,7 @@ use headwater_kafka::Settings;
 use headwater_kafka::group::GroupConfig;
 use headwater_log::durable::Rules;
 use headwater_log::{Disk, SimDisk};
-use headwater_proto::{Channel, EdgeName, StreamOutcome};
-use headwater_shard::Loss;
+use headwater_proto::{Channel, EdgeName, StreamKey, StreamOutcome};
 use object_store::memory::InMemory;
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 use tokio::task::AbortHandle;
@@ -36,11 +38,13 @@ use tokio::time::Instant;
 
 use crate::kafka::consumer::KafkaConn;
 use crate::now::Ms;
-use crate::oracle::Covered;
+use crate::payload::Id;
 use crate::rng::Rng;
+pub use backup::Backup;
 pub use disk::Fence;
 use disk::FencedDisk;
 use store::SimStore;
+pub use trouble::{Spell, Trouble};
 
 /// Names an uplink connection. The world never uses one twice.
 pub type LinkConn = u64;
@@ -55,6 +59,8 @@ pub enum CloudOut {
     UplinkClosed(LinkConn, String),
     /// An entry's outcome, for the counters.
     Outcome(StreamOutcome),
+    /// Records of a stream were appended, by their offsets on the edge.
+    Appended(StreamKey, Vec<(i64, Id)>),
     Alarm(String),
     Kafka(KafkaConn, Bytes),
     KafkaClosed(KafkaConn, String),
@@ -109,6 +115,7 @@ pub struct Cloud {
     clients: BTreeMap<KafkaConn, UnboundedSender<Bytes>>,
     /// The journal's device answers nothing before this.
     stalled_until: Arc<AtomicU64>,
+    pub trouble: Trouble,
     epoch: Instant,
     source: Option<Arc<Simulated>>,
     /// Objects whose writing was cut by the end of a life.
@@ -119,6 +126,7 @@ impl Cloud {
     pub fn new(
         seed: u64,
         settings: CloudSettings,
+        trouble: Trouble,
         epoch: Instant,
     ) -> (Cloud, UnboundedReceiver<(u64, CloudOut)>) {
         let (out, outputs) = mpsc::unbounded_channel();
@@ -134,6 +142,7 @@ impl Cloud {
             uplinks: BTreeMap::new(),
             clients: BTreeMap::new(),
             stalled_until: Arc::default(),
+            trouble,
             epoch,
             source: None,
             store_faults: Arc::default(),
@@ -290,6 +299,11 @@ impl Cloud {
         };
         let (sender, inbound) = mpsc::unbounded_channel();
         let (sink, clock) = (parts.receiver.clone(), parts.clock.clone());
+        let sink = conns::Troubled {
+            sink,
+            trouble: self.trouble.clone(),
+            epoch: self.epoch,
+        };
         let task = conns::uplink(conn, edge.clone(), inbound, sink, clock, self.out());
         self.keep(task);
         self.uplinks.insert(conn, sender);
@@ -326,29 +340,6 @@ impl Cloud {
 
     pub fn client_closed(&mut self, conn: KafkaConn) {
         self.clients.remove(&conn);
-    }
-
-    /// What the loss ledger covers, by edge, topic and edge partition. `None` while it is off.
-    pub fn covered(&self) -> Option<Covered> {
-        let State::Up(parts) = &self.state else {
-            return None;
-        };
-        let mut covered = Covered::new();
-        let shards = &parts.machine.shards;
-        for id in shards.data() {
-            for (_, entry) in shards.read(id).ledger() {
-                if let Loss::Gap(gap) = &entry.loss {
-                    let key = &entry.stream;
-                    let line = (
-                        key.edge.as_str().to_owned(),
-                        key.tp.topic.to_string(),
-                        key.tp.partition,
-                    );
-                    *covered.entry(line).or_default() += (gap.to.0 - gap.from.0) as u64;
-                }
-            }
-        }
-        Some(covered)
     }
 }
 

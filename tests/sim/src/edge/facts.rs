@@ -9,6 +9,7 @@ use headwater_batch::TopicPartition;
 use headwater_log::store::{Gap, Store};
 
 use super::Output;
+use super::sealed::Sealed;
 
 type Counter = fn(&Counters) -> &AtomicU64;
 
@@ -23,6 +24,7 @@ pub(super) struct Facts {
     counters: Arc<Counters>,
     seen: [u64; COUNTED.len()],
     gaps: BTreeMap<TopicPartition, Vec<Gap>>,
+    sealed: Sealed,
 }
 
 impl Facts {
@@ -31,6 +33,7 @@ impl Facts {
             counters,
             seen: [0; COUNTED.len()],
             gaps: BTreeMap::new(),
+            sealed: Sealed::default(),
         }
     }
 
@@ -52,12 +55,13 @@ impl Facts {
             }
             let known = self.gaps.entry(tp.clone()).or_default();
             for gap in gaps.iter().filter(|gap| !known.contains(gap)) {
-                out.extend([Output::Note {
-                    what: "gap",
-                    detail: format!("{tp} [{}, {}) {:?}", gap.from, gap.to, gap.reason),
-                }]);
+                let (tp, gap) = (tp.clone(), *gap);
+                let detail = format!("{tp} [{}, {}) {:?}", gap.from, gap.to, gap.reason);
+                let what = "gap";
+                out.extend([Output::Note { what, detail }, Output::Gap { tp, gap }]);
             }
             *known = gaps;
         }
+        self.sealed.look(log, out);
     }
 }

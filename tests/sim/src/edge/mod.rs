@@ -14,7 +14,9 @@
 mod clients;
 mod facts;
 mod process;
+mod sealed;
 mod tap;
+mod tape;
 mod time;
 mod uplink;
 
@@ -28,11 +30,12 @@ use edge_node::config::{Route, RouteDurability};
 use edge_node::routes::Routes;
 use headwater_batch::{Level, Offset, TopicPartition};
 use headwater_log::durable::Rules;
-use headwater_log::store::{Full, StoreConfig};
+use headwater_log::store::{Full, Gap, StoreConfig};
 use headwater_proto::{AlarmKind, Channel, EdgeConfig, EdgeName, Incarnation};
 
 pub use process::SimEdge;
 
+use crate::payload::Id;
 use crate::rng::Rng;
 
 /// Part of the budget that new records cannot use: four journal files, as the product's default. It
@@ -118,6 +121,14 @@ pub enum Output {
     /// Something worth counting or tracing: `("recovery", ...)`, `("checkpoint", "")`,
     /// `("refused full", "")`, `("gap", "mqtt-0 [3, 7) Dropped")`.
     Note { what: &'static str, detail: String },
+    /// A log holds these records, by offset, and can send them.
+    Sealed {
+        tp: TopicPartition,
+        incarnation: Incarnation,
+        records: Vec<(i64, Id)>,
+    },
+    /// A log names records that it will never send.
+    Gap { tp: TopicPartition, gap: Gap },
     /// The node ended by itself (J6). The process is gone; drop it.
     Failed(String),
 }

@@ -29,6 +29,7 @@ use tokio::sync::mpsc;
 use super::clients::Clients;
 use super::facts::Facts;
 use super::tap::Tap;
+use super::tape::{Tape, Told};
 use super::time::HandTime;
 use super::uplink::Uplink;
 use super::{MqttConn, Output, PartitionView, Setup, StartError, WorkKind};
@@ -82,6 +83,7 @@ pub struct SimEdge {
     hub_at: Option<Ms>,
     uplink_at: Option<Ms>,
     stop: Stop,
+    pub(super) tape: Tape,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -155,6 +157,7 @@ impl SimEdge {
             hub_at: None,
             uplink_at: None,
             stop: Stop::No,
+            tape: Tape::default(),
             time,
             clock,
             rng,
@@ -169,21 +172,25 @@ impl SimEdge {
 
     /// A client's connection was accepted.
     pub fn mqtt_open(&mut self, now: Now, conn: MqttConn) {
+        self.tape.put(now, || Told::MqttOpen(conn));
         self.client(now, |clients| clients.opened(conn));
     }
 
     /// Bytes of a client.
     pub fn mqtt_bytes(&mut self, now: Now, conn: MqttConn, bytes: Bytes) {
+        self.tape.put(now, || Told::MqttBytes(conn, bytes.clone()));
         self.client(now, |clients| clients.received(conn, &bytes));
     }
 
     /// The socket took so many bytes.
     pub fn mqtt_written(&mut self, now: Now, conn: MqttConn, bytes: usize) {
+        self.tape.put(now, || Told::MqttWritten(conn, bytes));
         self.client(now, |clients| clients.written(conn, bytes));
     }
 
     /// The client or the network ended it.
     pub fn mqtt_closed(&mut self, now: Now, conn: MqttConn) {
+        self.tape.put(now, || Told::MqttClosed(conn));
         self.client(now, |clients| clients.closed(conn));
     }
 
@@ -194,6 +201,7 @@ impl SimEdge {
 
     /// The connection asked for by `Output::Dial` stands.
     pub fn link_up(&mut self, now: Now) {
+        self.tape.put(now, || Told::LinkUp);
         self.time.set(now);
         self.uplink.up(now.ms);
         self.uplink_at = Some(now.ms);
@@ -202,6 +210,8 @@ impl SimEdge {
 
     /// Bytes of the cloud.
     pub fn link_bytes(&mut self, now: Now, channel: Channel, bytes: Bytes) {
+        self.tape
+            .put(now, || Told::LinkBytes(channel, bytes.clone()));
         self.time.set(now);
         self.uplink.received(now.ms, channel, bytes);
         self.uplink_at = Some(now.ms);
@@ -210,6 +220,7 @@ impl SimEdge {
 
     /// The connection is gone, or the dial failed.
     pub fn link_down(&mut self, now: Now) {
+        self.tape.put(now, || Told::LinkDown);
         self.time.set(now);
         if self.stop == Stop::No {
             self.uplink.down(now.ms, &self.tap);
@@ -219,6 +230,7 @@ impl SimEdge {
 
     /// Runs announced work. Unknown ids are nothing.
     pub fn work(&mut self, now: Now, id: u64) {
+        self.tape.put(now, || Told::Work(id));
         self.time.set(now);
         if let Some(job) = self.syncs.remove(&id) {
             self.handle.send(ToStore::Committed(job.run()));
@@ -269,12 +281,15 @@ impl SimEdge {
 
     /// Does what is due.
     pub fn timer(&mut self, now: Now) {
+        self.tape.put(now, || Told::Timer);
         self.pump(now);
     }
 
     /// What the process does to the outside, in order.
     pub fn output(&mut self) -> Option<Output> {
-        self.out.pop_front()
+        let output = self.out.pop_front();
+        self.tape.said += u64::from(output.is_some());
+        output
     }
 
     /// Every partition, as of now.
@@ -295,6 +310,11 @@ impl SimEdge {
             }
         };
         log.partitions().into_iter().map(view).collect()
+    }
+
+    /// Nothing of this partition is sent until an operator has looked.
+    pub fn is_halted(&self, tp: &TopicPartition) -> bool {
+        self.uplink.is_halted(tp)
     }
 
     /// Runs every part that has something to do, until none has.

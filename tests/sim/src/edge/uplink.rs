@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 use edge_node::mirror::Begun;
+use headwater_batch::TopicPartition;
 use headwater_proto::{Backoff, Channel, EdgeConfig};
 use headwater_quic::client::{Done, Relay, Source, Step, Work};
 
@@ -74,6 +75,10 @@ impl Uplink {
         if let Some(relay) = self.relay.as_mut().filter(|_| channel == Channel::Control) {
             relay.bytes(now, bytes);
         }
+    }
+
+    pub(super) fn is_halted(&self, tp: &TopicPartition) -> bool {
+        self.relay.as_ref().is_some_and(|relay| relay.is_halted(tp))
     }
 
     pub(super) fn deadline(&self) -> Option<Ms> {

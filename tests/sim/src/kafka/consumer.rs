@@ -68,6 +68,8 @@ pub struct Consumer {
     high: BTreeMap<Place, i64>,
     /// What the coordinator confirmed, and the most that it was ever asked to store.
     committed: BTreeMap<Place, (i64, i64)>,
+    /// The same, when the cloud was copied.
+    remembered: BTreeMap<Place, (i64, i64)>,
     pub acts: VecDeque<Act>,
 }
 
@@ -87,6 +89,7 @@ impl Consumer {
             positions: BTreeMap::new(),
             high: BTreeMap::new(),
             committed: BTreeMap::new(),
+            remembered: BTreeMap::new(),
             acts: VecDeque::new(),
         }
     }
@@ -107,6 +110,24 @@ impl Consumer {
         self.positions.values_mut().for_each(|at| *at = 0);
         self.high.clear();
         self.wake(now);
+    }
+
+    /// The cloud is copied: what is committed now will have been committed then.
+    pub fn remember(&mut self) {
+        self.remembered = self.committed.clone();
+    }
+
+    /// The cloud is as it was when it was copied.
+    pub fn restored(&mut self, now: Ms) {
+        self.committed = std::mem::take(&mut self.remembered);
+        self.positions.clear();
+        self.high.clear();
+        self.known.clear();
+        self.wake(now);
+        if let Phase::Up(conn) = self.phase {
+            self.acts.push_back(Act::Close(conn));
+            self.down(now);
+        }
     }
 
     /// Has read to the end of every partition it knows, and knows that it is the end.

@@ -36,12 +36,17 @@ pub struct Image {
 const DEVICES_MAX: usize = 4;
 
 impl World {
+    /// For one more device.
+    pub(super) fn has_room(&self) -> bool {
+        self.devices.len() < DEVICES_MAX
+    }
+
     pub(super) fn fresh_card(&mut self) -> CardId {
         let disk = SimDisk::new(self.rng.u64());
         self.add_card(disk, false)
     }
 
-    fn add_card(&mut self, disk: SimDisk, copied: bool) -> CardId {
+    pub(super) fn add_card(&mut self, disk: SimDisk, copied: bool) -> CardId {
         self.cards.push(Card {
             disk,
             history: 0,
@@ -83,12 +88,25 @@ impl World {
 
     pub(super) fn take_image(&mut self, device: DeviceId) {
         self.switch_off(device);
+        self.note("image taken", || format!("device {device}"));
+        self.image_of(device);
+    }
+
+    pub(super) fn take_running_image(&mut self, device: DeviceId) {
+        self.note("image of a running machine", || format!("device {device}"));
+        self.image_of(device);
+        if let Some(image) = self.image.as_ref().filter(|_| self.rng.one_in(2)) {
+            image.disk.crash(Crash::Power);
+            image.disk.restart();
+        }
+    }
+
+    fn image_of(&mut self, device: DeviceId) {
         let seed = self.rng.u64();
         let card = self.devices[device].card;
         let disk = self.cards[card].disk.copy(seed);
         disk.set_capacity(u64::MAX);
         let holds = self.attempts_on(card);
-        self.note("image taken", || format!("device {device}"));
         self.image = Some(Image { disk, card, holds });
     }
 
@@ -119,10 +137,25 @@ impl World {
 
     /// The card is copied, and both are used.
     pub(super) fn clone_card(&mut self, device: DeviceId) {
-        if self.devices.len() >= DEVICES_MAX {
+        if !self.has_room() {
             return;
         }
         self.switch_off(device);
+        let twin = self.twin_of(device);
+        self.note("card cloned", || format!("device {device} and {twin}"));
+    }
+
+    /// The same while its machine runs and goes on.
+    pub(super) fn clone_running_card(&mut self, device: DeviceId) {
+        if self.has_room() {
+            let twin = self.twin_of(device);
+            self.note("running card cloned", || {
+                format!("device {device} and {twin}")
+            });
+        }
+    }
+
+    fn twin_of(&mut self, device: DeviceId) -> DeviceId {
         let seed = self.rng.u64();
         let card = self.devices[device].card;
         let disk = self.cards[card].disk.copy(seed);
@@ -136,10 +169,15 @@ impl World {
         }
         let twin = self.add_card(disk, true);
         self.cards[twin].rotten = self.cards[card].rotten;
+        if self.devices[device].edge.is_some() && self.rng.one_in(2) {
+            let disk = &self.cards[twin].disk;
+            disk.crash(Crash::Power);
+            disk.restart();
+        }
         let twin = self.boot_card(twin, device);
         self.add_sender(twin);
         self.twin_listeners(device, twin);
-        self.note("card cloned", || format!("device {device} and {twin}"));
+        twin
     }
 
     /// Another device, with this card and the identity of `like`.
@@ -158,6 +196,7 @@ impl World {
             late_cut: 0,
             outage_until: 0,
             syncs: (0, 0),
+            resumed: false,
         };
         let device = self.put_device(device);
         let at = self.now + 1 + self.rng.below(1_000);
@@ -179,6 +218,7 @@ impl World {
                 self.fresh_card()
             }
         };
+        self.swapped.insert(device);
         let old = std::mem::replace(&mut self.devices[device].card, card);
         self.drawer.push((device, old));
         self.sessions_went_back(device);

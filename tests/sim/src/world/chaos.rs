@@ -31,6 +31,10 @@ impl World {
             return self.publish(sender, count);
         }
         let device = self.rng.index(self.devices.len());
+        let some = !self.plan.uplink.kinds().is_empty();
+        if self.devices[device].resumed || (some && self.rng.one_in(5)) {
+            return self.uplink_fault(device);
+        }
         let faults = self.plan.faults;
         match self.rng.below(15) {
             0 | 1 if faults.edge_crashes => self.edge_crash(device),

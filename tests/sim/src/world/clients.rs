@@ -339,6 +339,13 @@ impl World {
         }
     }
 
+    /// Connections that lead to this device.
+    pub(super) fn mqtt_conns(&self, device: DeviceId) -> Vec<MqttConn> {
+        let links = self.mqtt.iter();
+        let here = links.filter(|(_, link)| link.device == device);
+        here.map(|(conn, _)| *conn).collect()
+    }
+
     fn lose_mqtt(&mut self, conn: MqttConn) {
         self.queue.retain(|_, event| match event {
             Event::ToBroker { conn: c, .. } | Event::ToClient { conn: c, .. } => *c != conn,

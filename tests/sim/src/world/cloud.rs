@@ -60,6 +60,13 @@ impl World {
         self.cloud_gone();
     }
 
+    /// Also one that is off already stays off for what the operator does now.
+    pub(super) fn stop_cloud(&mut self, how: Crash) {
+        self.crash_cloud(how);
+        self.cloud.disk.crash(how);
+        self.cloud.disk.restart();
+    }
+
     fn cloud_gone(&mut self) {
         self.cloud.stop();
         self.cloud_faulty = false;
@@ -106,6 +113,7 @@ impl World {
                 let name = outcome_name(&outcome);
                 self.note(&format!("stream: {name}"), || format!("{outcome:?}"));
             }
+            CloudOut::Appended(key, records) => self.oracle.appended(&key, &records),
             CloudOut::Alarm(what) => self.note("cloud alarm", || what),
             CloudOut::Kafka(conn, bytes) => self.kafka_down(conn, bytes),
             CloudOut::KafkaClosed(_, why) => {

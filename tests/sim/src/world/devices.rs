@@ -39,6 +39,8 @@ pub(super) struct Device {
     pub outage_until: Ms,
     /// When the last commit was handed to the disk, and the one before it.
     pub syncs: (Ms, Ms),
+    /// It was resumed beside itself, or is what was resumed: it does not stop any more.
+    pub resumed: bool,
 }
 
 impl Device {
@@ -67,6 +69,7 @@ impl World {
             late_cut: 0,
             outage_until: 0,
             syncs: (0, 0),
+            resumed: false,
         })
     }
 
@@ -104,13 +107,17 @@ impl World {
         let now = self.now_of(device);
         self.devices[device].life += 1;
         self.begins(device);
+        let tape = self.keeps_tapes().then(|| (setup.clone(), disk.copy(0)));
         let started = SimEdge::start(setup, disk.clone(), now);
         if disk.is_down() {
             self.note("edge crash in recovery", || format!("device {device}"));
             return self.start_again(device);
         }
         match started {
-            Ok(edge) => {
+            Ok(mut edge) => {
+                if let Some((setup, disk)) = tape {
+                    edge.keep_tape(setup, disk, now);
+                }
                 self.devices[device].edge = Some(edge);
                 self.note("edge starts", || format!("device {device}"));
                 self.drain(device);
@@ -185,6 +192,10 @@ impl World {
             }
             Output::Uplink { channel, bytes } => self.send_up(device, channel, bytes),
             Output::UplinkClose { reason } => {
+                if reason.contains("broke the protocol") {
+                    let what = format!("device {device} ends the link: {reason}");
+                    self.oracle.fail(what);
+                }
                 self.note("edge ends the link", || {
                     format!("device {device}: {reason}")
                 });
@@ -223,6 +234,12 @@ impl World {
                 };
                 self.note(&name, || format!("device {device}: {detail}"));
             }
+            Output::Sealed {
+                tp,
+                incarnation,
+                records,
+            } => self.log_sealed(device, tp, incarnation, &records),
+            Output::Gap { tp, gap } => self.log_gap(device, &tp, &gap),
             Output::Failed(why) => self.edge_failed(device, &why),
         }
     }
@@ -243,13 +260,23 @@ impl World {
         self.note(&format!("alarm: {name}"), || {
             format!("device {device} {tp}: {kind:?}")
         });
+        self.log_alarm(device, &tp, kind);
         let card = self.card_of(device);
         match kind {
-            AlarmKind::CloudWentBack { .. } => self.oracle.fail(format!(
+            AlarmKind::CloudWentBack { .. } if !self.restored => self.oracle.fail(format!(
                 "device {device} {tp}: the cloud went back: {kind:?}"
             )),
+            AlarmKind::Forked { .. } if self.is_single(device) => {
+                let what = format!("device {device} {tp}: {kind:?} of a single honest card");
+                self.oracle.fail(what);
+            }
+            AlarmKind::Forked { .. } => self.fork_fault(device),
+            AlarmKind::CloudWentBack { .. } => {
+                let edge = self.devices[device].name.as_str().to_owned();
+                self.went_back.insert((edge, tp));
+            }
             AlarmKind::Quarantine(_) | AlarmKind::Refused(_) => {
-                if !card.copied && !card.rotten {
+                if !card.copied && !card.rotten && !self.restored {
                     let what = format!("device {device} {tp}: {kind:?} of an honest card");
                     self.oracle.fail(what);
                 }
@@ -278,7 +305,7 @@ impl World {
 
     /// The machine loses power, or its process is killed.
     pub(super) fn crash_edge(&mut self, device: DeviceId, how: Crash) {
-        if self.devices[device].edge.is_none() {
+        if self.devices[device].edge.is_none() || self.devices[device].resumed {
             return;
         }
         self.card_of(device).disk.crash(how);

@@ -1,6 +1,9 @@
 //! Everything is made good, what was acknowledged has to arrive, and is read once more from the start.
 
+use super::clients::Sender;
+use super::devices::Device;
 use super::{Event, World};
+use crate::edge::{PartitionView, SimEdge};
 use crate::now::Ms;
 use crate::run::Report;
 
@@ -38,8 +41,8 @@ impl World {
         }
         if self.oracle.failure().is_none() {
             self.exempt_halted();
-            match self.cloud.covered() {
-                Some(covered) => self.oracle.check_end(&covered),
+            match self.cloud.ledger() {
+                Some(ledger) => self.oracle.check_end(&ledger),
                 None => self.oracle.fail("the cloud went in the quiet".into()),
             }
         }
@@ -48,6 +51,7 @@ impl World {
 
     /// What the cloud has set aside waits for an operator: no more than the device still holds.
     fn exempt_halted(&mut self) {
+        self.exempt_went_back();
         for device in &self.devices {
             let partitions = device.edge.iter().flat_map(|edge| edge.partitions());
             for p in partitions.filter(|p| device.halted.contains(&p.tp)) {
@@ -83,6 +87,7 @@ impl World {
         self.calm = true;
         self.outage_until = 0;
         self.cloud.stall_until(0);
+        self.cloud.trouble.end();
         self.cloud.disk.set_capacity(u64::MAX);
         for card in &self.cards {
             card.disk.set_capacity(u64::MAX);
@@ -91,6 +96,7 @@ impl World {
             device.outage_until = 0;
             device.wall_off_ms = 0;
         }
+        self.link_anew();
         self.empty_drawer();
         for listener in &mut self.listeners {
             listener.client.wake(self.now);
@@ -102,11 +108,24 @@ impl World {
     }
 
     fn is_quiet(&self) -> bool {
-        let sent = self.senders.iter().all(|s| s.client.is_done());
+        // A log whose stream is set aside fills, and takes nothing more.
+        let stays = |device: &Device| {
+            let aside = |edge: &SimEdge| {
+                let mut partitions = edge.partitions().into_iter();
+                partitions.any(|p| self.is_halted(device, edge, &p.tp))
+            };
+            !device.halted.is_empty() || device.edge.as_ref().is_some_and(aside)
+        };
+        let done = |s: &Sender| s.client.is_done() || stays(&self.devices[s.device]);
+        let sent = self.senders.iter().all(done);
         let arrived = self.devices.iter().all(|device| {
             device.edge.as_ref().is_some_and(|edge| {
                 let mut partitions = edge.partitions().into_iter();
-                partitions.all(|p| p.acked >= p.next || device.halted.contains(&p.tp))
+                partitions.all(|p| {
+                    device.halted.contains(&p.tp)
+                        || self.is_halted(device, edge, &p.tp)
+                        || (p.acked >= p.next && self.cloud_has(device, &p))
+                })
             })
         });
         let read = self.readers.iter().all(|r| r.client.is_at_end());
@@ -131,7 +150,8 @@ impl World {
             match &device.edge {
                 None => what += &format!(" device {number} is down,"),
                 Some(edge) => {
-                    for p in edge.partitions().iter().filter(|p| p.acked < p.next) {
+                    let stays = |p: &&PartitionView| p.acked < p.next || !self.cloud_has(device, p);
+                    for p in edge.partitions().iter().filter(stays) {
                         what += &format!(" device {number} {p:?},");
                     }
                 }
@@ -169,6 +189,7 @@ impl World {
     }
 
     fn count_disks(&mut self) {
+        self.count_trouble();
         let disks = self.cards.iter().map(|card| &card.disk);
         for disk in disks.chain(&self.spent).chain([&self.cloud.disk]) {
             let c = disk.counters();

@@ -17,6 +17,8 @@ pub(super) struct Link {
     pub cloud_up: bool,
     /// Nothing sent from now on arrives.
     pub cut: bool,
+    /// What is sent upwards, downwards, is swallowed.
+    pub deaf: (bool, bool),
     delay_max: Ms,
     last_up: BTreeMap<Channel, Ms>,
     last_down: Ms,
@@ -42,6 +44,7 @@ impl World {
                 edge_up: true,
                 cloud_up: true,
                 cut: false,
+                deaf: (false, false),
                 delay_max,
                 last_up: BTreeMap::new(),
                 last_down: 0,
@@ -58,7 +61,7 @@ impl World {
         let Some(link) = self.links.get_mut(&conn) else {
             return;
         };
-        if link.cut {
+        if link.cut || link.deaf.0 {
             return;
         }
         let mut pieces = Vec::new();
@@ -87,7 +90,7 @@ impl World {
         let Some(link) = self.links.get_mut(&conn) else {
             return;
         };
-        if link.cut || !link.cloud_up {
+        if link.cut || link.deaf.1 || !link.cloud_up {
             return;
         }
         link.last_down = (self.now + self.rng.below(link.delay_max)).max(link.last_down);
@@ -194,7 +197,7 @@ impl World {
         if let Some(link) = self.links.get_mut(&conn) {
             link.edge_up = false;
         }
-        let later = self.rng.below(300);
+        let later = self.linger(conn);
         self.at(self.now + later, Event::CloudSees(conn));
     }
 

@@ -12,23 +12,27 @@ mod cuts;
 mod devices;
 mod heal;
 mod links;
+mod logs;
 mod members;
 mod producers;
 mod readers;
+mod resume;
 mod subscribers;
+mod uplink_faults;
 mod watch;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use bytes::Bytes;
+use headwater_batch::TopicPartition;
 use headwater_log::SimDisk;
 use headwater_log::durable::Rules;
 use headwater_proto::Channel;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::Instant;
 
-use crate::cloud::{Cloud, CloudOut, LinkConn};
+use crate::cloud::{Cloud, CloudOut, LinkConn, Trouble};
 use crate::count::{Journal, Trace};
 use crate::edge::MqttConn;
 use crate::grouped::Grouped;
@@ -142,6 +146,15 @@ pub struct World {
     outage_until: Ms,
     delay_max: Ms,
     image: Option<cards::Image>,
+    cloud_copy: Option<uplink_faults::CloudCopy>,
+    /// The cloud went back to a copy.
+    restored: bool,
+    /// A machine was resumed beside itself.
+    resumed: bool,
+    /// Devices whose card was another one before.
+    swapped: BTreeSet<DeviceId>,
+    /// Streams whose edges have said that the cloud lost what it had acknowledged.
+    went_back: BTreeSet<(String, TopicPartition)>,
     /// Cards that were taken out, by device.
     drawer: Vec<(DeviceId, cards::CardId)>,
     /// Disks whose content was replaced: they still count.
@@ -156,9 +169,10 @@ impl World {
     /// Inside a paused current-thread runtime.
     pub fn new(seed: u64, trace: Trace, rules: Rules) -> World {
         let mut rng = Rng::new(seed);
-        let plan = Plan::of(&mut rng, rules);
+        let plan = Plan::of(seed, &mut rng, rules);
         let epoch = Instant::now();
-        let (cloud, cloud_out) = Cloud::new(rng.u64(), plan.cloud.clone(), epoch);
+        let trouble = Trouble::new(Rng::new(seed), plan.uplink.poison_one_in);
+        let (cloud, cloud_out) = Cloud::new(rng.u64(), plan.cloud.clone(), trouble, epoch);
         let mut world = World {
             oracle: Oracle::new(plan.cloud.retention_bytes >= 0 || plan.cloud.retention_ms >= 0),
             journal: Journal::new(trace),
@@ -190,6 +204,11 @@ impl World {
             outage_until: 0,
             delay_max: 1 + rng.below(60),
             image: None,
+            cloud_copy: None,
+            restored: false,
+            resumed: false,
+            swapped: BTreeSet::new(),
+            went_back: BTreeSet::new(),
             drawer: Vec::new(),
             spent: Vec::new(),
             cloud_faulty: false,
@@ -198,6 +217,7 @@ impl World {
             rng,
         };
         world.journal.line(0, || format!("{:?}", world.plan));
+        world.oracle.equal_counts = world.plan.equal_counts();
         world.populate();
         world
     }
