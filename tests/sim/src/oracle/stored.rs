@@ -51,6 +51,8 @@ impl From<GapReason> for Why {
 pub type Ledger = BTreeMap<StreamKey, Vec<Gone>>;
 
 type Stream = usize;
+/// Why, and the range.
+type Named = (Why, i64, i64);
 
 #[derive(Default)]
 pub(super) struct Stored {
@@ -59,7 +61,7 @@ pub(super) struct Stored {
     /// Where an attempt was seen to lie.
     places: BTreeMap<Id, BTreeSet<(Stream, i64)>>,
     /// What the logs of an edge partition named.
-    named: BTreeMap<(EdgeName, TopicPartition), BTreeSet<(Why, i64, i64)>>,
+    named: BTreeMap<(EdgeName, TopicPartition), BTreeSet<Named>>,
     /// Which stream an attempt was appended from.
     source: BTreeMap<Id, (Stream, i64)>,
 }
@@ -196,8 +198,7 @@ impl Oracle {
         };
         let mut at = gap.from;
         let reaches = |at: i64| {
-            let covers =
-                |(why, from, to): &&(Why, i64, i64)| *why == gap.why && *from <= at && at < *to;
+            let covers = |(why, from, to): &&Named| *why == gap.why && *from <= at && at < *to;
             named.iter().filter(covers).map(|(_, _, to)| *to).max()
         };
         while at < gap.to {
