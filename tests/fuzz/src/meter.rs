@@ -1,12 +1,14 @@
-//! Counts what an input makes the thread reserve, so that a target's memory bound can be asserted.
+//! Counts what an input makes the thread reserve, and the processor time it takes, so that a
+//! target's bounds can be asserted.
 //!
 //! Counted: every reservation that Rust code makes on this thread, from [`begin`] on. Not counted:
 //! zstd's own contexts, which C code reserves and whose size does not depend on the input; libFuzzer
 //! bounds the whole process beside this.
-#![allow(unsafe_code)] // Safety: an allocator cannot be written without; it counts and passes on.
+#![allow(unsafe_code)] // An allocator and a thread's own clock have no safe form.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
+use std::time::Duration;
 
 /// More than any target may reserve at once: refused with null, which aborts the process. No test
 /// leans on memory that the system promises and does not have.
@@ -26,6 +28,19 @@ pub fn begin() {
 /// The most bytes that lay reserved at one time since [`begin`].
 pub fn peak_bytes() -> usize {
     usize::try_from(PEAK.get()).unwrap_or(0)
+}
+
+/// What this thread has spent on a processor. Not the clock on the wall: on a machine with other
+/// work a thread may wait for seconds, which is nothing an input did.
+pub fn processor_time() -> Duration {
+    let mut at = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    // SAFETY: it writes one timespec, which is ours.
+    let failed = unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &mut at) };
+    assert_eq!(failed, 0, "each thread has a clock");
+    Duration::new(at.tv_sec as u64, at.tv_nsec as u32)
 }
 
 fn count(bytes: i64) {
