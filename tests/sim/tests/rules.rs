@@ -88,16 +88,16 @@ journal_rules! {
 }
 
 uplink_rules! {
-    u1_lineage: Lineage, 1;
-    u1_lineage_across: LineageAcross, 189;
+    u1_lineage: Lineage, 10;
+    u1_lineage_across: LineageAcross, 369;
     u1_digest_check: DigestCheck, 33;
     u2_per_incarnation: PerIncarnation, 7;
-    u3_fencing: Fencing, 234;
-    u3_resync: Resync, 9;
+    u3_fencing: Fencing, 18;
+    u3_resync: Resync, 33;
     u3_silent: Silent, 33;
     u4_gap_clip: GapClip, 449;
     u4_no_gap_below_acked: NoGapBelowAcked, 25;
-    u5_dead_letter: DeadLetter, 9;
+    u5_dead_letter: DeadLetter, 1;
     u6_equal_counts: EqualCounts, 5;
     table_dedup: Dedup, 3;
     ack_after_commit: AckAfterCommit, 0;
