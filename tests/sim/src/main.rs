@@ -70,7 +70,13 @@ fn many(args: &Args) -> ExitCode {
     let jobs = args.jobs.unwrap_or(cores);
     println!("seeds {first}.. ({}), {jobs} at a time", args.seeds);
     let started = Instant::now();
+    let mut told = 0;
     let tell = |summary: &Summary| {
+        // At once: a long run may be cut short.
+        for failure in &summary.failures[told..] {
+            eprintln!("{failure}");
+        }
+        told = summary.failures.len();
         if summary.seeds % 100 == 0 {
             let cuts = summary.counts.get("disk: power cuts").unwrap_or(&0);
             let seconds = started.elapsed().as_secs_f64();

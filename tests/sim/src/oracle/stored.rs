@@ -136,6 +136,21 @@ impl Oracle {
         }
     }
 
+    /// What logs of this name were seen to hold from `from` on and below `to`.
+    pub fn held(&self, key: &StreamKey, from: i64, to: i64) -> BTreeSet<Id> {
+        let number = self.stored.numbers.get(key).copied();
+        let held = number.map(|number| self.stored.streams[number].ids.range(from..to));
+        held.into_iter()
+            .flatten()
+            .flat_map(|(_, ids)| ids.iter().copied())
+            .collect()
+    }
+
+    /// Whether a log was seen to hold it.
+    pub fn is_seen(&self, id: Id) -> bool {
+        self.stored.places.contains_key(&id)
+    }
+
     /// A log says that these will never be sent.
     pub fn names(&mut self, edge: &EdgeName, tp: &TopicPartition, gone: Gone) {
         let of = (edge.clone(), tp.clone());

@@ -196,6 +196,7 @@ impl World {
             late_cut: 0,
             outage_until: 0,
             syncs: (0, 0),
+            died_at: 0,
             resumed: false,
         };
         let device = self.put_device(device);

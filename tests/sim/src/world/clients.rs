@@ -106,6 +106,9 @@ impl World {
                 } => self.sent(sender, id, qos, topic, older_session),
                 publisher::Act::Acked(id) => {
                     self.oracle.acked(id, self.now);
+                    if let Some(device) = self.heard_from_the_dead {
+                        self.acked_late(device, id);
+                    }
                     self.plan_late_cut(sender);
                     self.note("acked", || format!("sender {sender} {id:?}"));
                 }
@@ -274,6 +277,9 @@ impl World {
             return;
         };
         let (owner, now) = (link.owner, self.now);
+        let device = &self.devices[link.device];
+        let is_over = device.edge.is_none() || ![0, device.life].contains(&link.life);
+        self.heard_from_the_dead = is_over.then_some(link.device);
         self.mix("to client", conn, &bytes);
         match owner {
             Owner::Sender(number) => {
@@ -285,6 +291,7 @@ impl World {
             }
         }
         self.owner_acts(owner);
+        self.heard_from_the_dead = None;
     }
 
     /// The client's end of a connection has come to the broker.

@@ -6,6 +6,7 @@ use headwater_log::disk::Crash;
 use super::devices::DeviceId;
 use super::{Event, World};
 use crate::now::Ms;
+use crate::payload::Id;
 
 /// Operations of a disk in which a start and its first commits lie.
 const START_OPERATIONS: u64 = 80;
@@ -75,6 +76,15 @@ impl World {
         }
     }
 
+    /// An acknowledgement came that was under way when the process died that had sent it.
+    pub(super) fn acked_late(&mut self, device: DeviceId, acked: Id) {
+        let card = self.devices[device].card;
+        let exempt = self.oracle.exempt("within its interval", |id, attempt| {
+            id == acked && attempt.card == card && attempt.interval
+        });
+        self.journal.add("exempt: within its interval", exempt);
+    }
+
     /// What a dead process had promised to sync, and still had time to (J7).
     pub(super) fn exempt_unsynced(&mut self, device: DeviceId) {
         if !self.devices[device].settings.interval {
@@ -82,9 +92,9 @@ impl World {
         }
         // A packet id of a message that is lost may be given again, to a subscriber that knows it.
         self.listeners_went_back(device);
-        let (card, now) = (self.devices[device].card, self.now);
+        let (card, died) = (self.devices[device].card, self.devices[device].died_at);
         let exempt = self.oracle.exempt("within its interval", |_, attempt| {
-            let young = attempt.acked_at.is_some_and(|at| at + SYNC_MS_MAX > now);
+            let young = attempt.acked_at.is_some_and(|at| at + SYNC_MS_MAX > died);
             attempt.card == card && attempt.interval && young
         });
         self.journal.add("exempt: within its interval", exempt);

@@ -39,6 +39,8 @@ pub(super) struct Device {
     pub outage_until: Ms,
     /// When the last commit was handed to the disk, and the one before it.
     pub syncs: (Ms, Ms),
+    /// When its last process ended.
+    pub died_at: Ms,
     /// It was resumed beside itself, or is what was resumed: it does not stop any more.
     pub resumed: bool,
 }
@@ -69,6 +71,7 @@ impl World {
             late_cut: 0,
             outage_until: 0,
             syncs: (0, 0),
+            died_at: 0,
             resumed: false,
         })
     }
@@ -111,6 +114,8 @@ impl World {
         let started = SimEdge::start(setup, disk.clone(), now);
         if disk.is_down() {
             self.note("edge crash in recovery", || format!("device {device}"));
+            // What the process before this one had not synced was still in the page cache.
+            self.exempt_unsynced(device);
             return self.start_again(device);
         }
         match started {
@@ -315,6 +320,7 @@ impl World {
     /// The process is no more; its connections learn of it in their own time.
     fn process_gone(&mut self, device: DeviceId) {
         self.devices[device].edge = None;
+        self.devices[device].died_at = self.now;
         self.exempt_unsynced(device);
         self.devices[device].halted.clear();
         self.link_lost(device);

@@ -1,10 +1,17 @@
 //! Everything is made good, what was acknowledged has to arrive, and is read once more from the start.
 
+use std::collections::BTreeSet;
+
+use headwater_batch::TopicPartition;
+use headwater_proto::StreamKey;
+
+use super::cards::CardId;
 use super::clients::Sender;
 use super::devices::Device;
 use super::{Event, World};
 use crate::edge::{PartitionView, SimEdge};
 use crate::now::Ms;
+use crate::payload::Id;
 use crate::run::Report;
 
 /// How long a healed world has, in simulated time.
@@ -49,23 +56,43 @@ impl World {
         self.count_disks();
     }
 
-    /// What the cloud has set aside waits for an operator: no more than the device still holds.
+    /// What the cloud has set aside waits for an operator: what the device still holds, and of what its
+    /// log was not seen to seal no more than there is room for beside that.
     fn exempt_halted(&mut self) {
         self.exempt_went_back();
         for device in &self.devices {
             let partitions = device.edge.iter().flat_map(|edge| edge.partitions());
             for p in partitions.filter(|p| device.halted.contains(&p.tp)) {
-                let held = (p.next.0 - p.acked.max(p.start).0).max(0) as u64;
-                let topic = Some(&*p.tp.topic);
-                let exempt = self.oracle.exempt_most(held, "quarantined", |_, attempt| {
-                    let here = attempt.log_topic == *p.tp.topic
-                        && attempt.edge_partition == p.tp.partition;
-                    let before = attempt.rerouted.as_deref() == topic;
-                    attempt.acked && attempt.card == device.card && (here || before)
+                let key = StreamKey {
+                    edge: device.name.clone(),
+                    incarnation: p.incarnation,
+                    tp: p.tp.clone(),
+                };
+                let (from, to) = (p.acked.max(p.start).0, p.next.0);
+                let held = self.oracle.held(&key, from, to);
+                let seen = self.oracle.exempt("quarantined", |id, attempt| {
+                    attempt.card == device.card && held.contains(&id)
                 });
-                self.journal.add("exempt: quarantined", exempt);
+                let unseen: BTreeSet<Id> = self.unseen(device.card, &p.tp);
+                let most = ((to - from).max(0) as u64).saturating_sub(held.len() as u64);
+                let rest = self
+                    .oracle
+                    .exempt_most(most, "quarantined", |id, _| unseen.contains(&id));
+                self.journal.add("exempt: quarantined", seen + rest);
             }
         }
+    }
+
+    /// Acknowledged attempts of a card's partition that no log was seen to hold.
+    fn unseen(&self, card: CardId, tp: &TopicPartition) -> BTreeSet<Id> {
+        let attempts = self.oracle.attempts.iter();
+        let unseen = attempts.filter(|(id, attempt)| {
+            let here = attempt.log_topic == *tp.topic && attempt.edge_partition == tp.partition;
+            let before = attempt.rerouted.as_deref() == Some(&*tp.topic);
+            let on = attempt.acked && attempt.card == card && (here || before);
+            on && !self.oracle.is_seen(**id)
+        });
+        unseen.map(|(id, _)| *id).collect()
     }
 
     /// What it came to.

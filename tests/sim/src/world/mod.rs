@@ -163,6 +163,8 @@ pub struct World {
     cloud_faulty: bool,
     /// Its disk is full, also over restarts.
     cloud_full: bool,
+    /// What is being delivered to a client was sent by a process of this device that is no more.
+    heard_from_the_dead: Option<DeviceId>,
 }
 
 impl World {
@@ -213,6 +215,7 @@ impl World {
             spent: Vec::new(),
             cloud_faulty: false,
             cloud_full: false,
+            heard_from_the_dead: None,
             plan,
             rng,
         };

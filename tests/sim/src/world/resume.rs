@@ -56,6 +56,7 @@ impl World {
             late_cut: of.late_cut,
             outage_until: 0,
             syncs: of.syncs,
+            died_at: 0,
             resumed: true,
         };
         self.put_device(twin)
