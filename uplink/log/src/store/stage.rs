@@ -23,10 +23,19 @@ impl Store {
     /// `reserved`: what the budget keeps for such entries may be used (J6).
     pub(super) fn stage_entry(
         &mut self,
-        mut entry: Entry,
+        entry: Entry,
         reserved: bool,
         now: Ms,
     ) -> Result<Staged, Refused> {
+        let staged = self.try_stage(entry, reserved, now);
+        if matches!(staged, Err(Refused::Busy { .. })) {
+            // Whoever comes now waits for those before: they do not wait for their interval.
+            self.note_due(Durability::Fsync, now);
+        }
+        staged
+    }
+
+    fn try_stage(&mut self, mut entry: Entry, reserved: bool, now: Ms) -> Result<Staged, Refused> {
         if self.stopped {
             return Err(Refused::Stopped);
         }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use headwater_batch::{BatchView, Decoder, Limits, NewRecord, Offset};
 use headwater_log::disk::Crash;
-use headwater_log::store::{CLOCK_HEADER, Chunk, Durability, Entry, Ms, ReadError};
+use headwater_log::store::{CLOCK_HEADER, Chunk, Durability, Entry, Ms, ReadError, Refused};
 use headwater_log::{Disk, SimDisk};
 
 use super::{NOW, config, entry, offsets, open, restart, tp, write};
@@ -232,4 +232,25 @@ fn acks_and_intervals_are_told_apart() {
         Some(true)
     );
     assert_eq!(store.sealed_end(&t), Some(Offset(3)));
+}
+
+/// Otherwise a burst is taken at the pace of its interval: so much memory, every few seconds.
+#[test]
+fn entries_that_find_no_memory_do_not_wait_for_the_interval_of_those_before() {
+    let mut cfg = config();
+    cfg.memory_bytes = 4_096;
+    cfg.interval_ms = 5_000;
+    let mut store = open(&SimDisk::new(9), &cfg, 1);
+    let t = tp("a-0");
+    let mut relaxed = |n| {
+        let mut entry = entry(&t, n);
+        entry.durability = Durability::Interval;
+        store.stage(entry, 100).map(|_| store.commit_due())
+    };
+    assert!(relaxed(0).unwrap() > Some(100));
+    let refused = (1..100).find_map(|n| relaxed(n).err());
+    assert!(matches!(refused, Some(Refused::Busy { .. })), "{refused:?}");
+    assert_eq!(store.commit_due(), Some(100));
+    store.commit(100).unwrap();
+    assert!(store.stage(entry(&t, 100), 100).is_ok());
 }
