@@ -23,6 +23,8 @@ pub(super) struct Card {
     pub copied: bool,
     /// Its medium flipped bits.
     pub rotten: bool,
+    /// The files of its lineages are gone until its next start.
+    pub bare: bool,
 }
 
 /// A copy of a card that lies on the operator's desk.
@@ -53,6 +55,7 @@ impl World {
             faulty: false,
             copied,
             rotten: false,
+            bare: false,
         });
         self.cards.len() - 1
     }
@@ -244,7 +247,8 @@ impl World {
             .filter(|path| path.to_string_lossy().contains(kind))
             .filter(|path| !path.to_string_lossy().contains("quarantine"))
             .collect();
-        if files.is_empty() {
+        // Its journal alone knows the log's name: see `lose_checkpoints`.
+        if files.is_empty() || self.card_of(device).bare {
             return;
         }
         let path = files[self.rng.index(files.len())].clone();
@@ -273,7 +277,8 @@ impl World {
     }
 
     /// The checkpoint store is gone, and with it, perhaps, the lineages' own files: what the journal's
-    /// headers say is all there is then (J3).
+    /// headers say is all there is then (J3), so none of those may have rotted: with all copies gone
+    /// nobody knows the log's name any more, and it waits for its operator.
     pub(super) fn lose_checkpoints(&mut self, device: DeviceId) {
         self.switch_off(device);
         let disk = self.card_of(device).disk.clone();
@@ -281,7 +286,8 @@ impl World {
         if disk.remove_dir_all(dir).is_err() {
             return;
         }
-        let lineages = self.rng.one_in(2);
+        let lineages = self.rng.one_in(2) && !self.card_of(device).rotten;
+        self.card_mut(device).bare |= lineages;
         for name in LINEAGE_FILES.iter().filter(|_| lineages) {
             if disk.remove(&Path::new("/edge").join(name)).is_ok() {
                 self.note("lineage file lost", || format!("device {device} {name}"));

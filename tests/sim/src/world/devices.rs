@@ -124,6 +124,7 @@ impl World {
                     edge.keep_tape(setup, disk, now);
                 }
                 self.devices[device].edge = Some(edge);
+                self.card_mut(device).bare = false;
                 self.note("edge starts", || format!("device {device}"));
                 self.drain(device);
             }

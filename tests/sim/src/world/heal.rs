@@ -69,10 +69,12 @@ impl World {
                     tp: p.tp.clone(),
                 };
                 let (from, to) = (p.acked.max(p.start).0, p.next.0);
-                let held = self.oracle.held(&key, from, to);
-                let seen = self.oracle.exempt("quarantined", |id, attempt| {
-                    attempt.card == device.card && held.contains(&id)
-                });
+                let mut held = self.oracle.held(&key, from, to);
+                // Another machine may have the same log, and other records in it.
+                held.retain(|id| self.oracle.attempts[id].card == device.card);
+                let seen = self
+                    .oracle
+                    .exempt("quarantined", |id, _| held.contains(&id));
                 let unseen: BTreeSet<Id> = self.unseen(device.card, &p.tp);
                 let most = ((to - from).max(0) as u64).saturating_sub(held.len() as u64);
                 let rest = self
