@@ -23,6 +23,8 @@ const REGRESSIONS: &[u64] = &[
     6580,  // the same
     147511054611742, // the same, with a crash in that very recovery
     71409415086147, // the same, with a log that is full as its stream stops
+    154905762933109, // a burst of `interval` records was taken at the pace of its interval
+    154905762936894, // a torn group header, half of it an older file's, passed for proof of rot
 ];
 
 #[test]

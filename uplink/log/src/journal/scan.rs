@@ -54,6 +54,10 @@ pub(crate) struct Run {
     pub stops: Stops,
 }
 
+/// What every medium writes whole or not at all.
+const SECTOR_BYTES: u64 = 512;
+/// Salt and numbers of a header end here.
+const NUMBERS_END: u64 = 32;
 /// Places where the file's salt stands without a whole group around it, at most.
 const TRACES_MAX: usize = 16;
 
@@ -136,8 +140,9 @@ pub(crate) fn scan(
 /// A group is written once all before it is synced, and says so in its header. A crash tears the last
 /// one at most; so of several that are not whole the earlier ones rotted, and the last one's header
 /// proves it. A checksum does not cover it any more. Instead it must carry the file's salt, which
-/// nobody knows who could imitate it, and its two numbers must agree; or it stands where the group
-/// before it ends, whose own header carries the salt, and claims exactly that group's end.
+/// nobody knows who could imitate it, in one sector with its two numbers, which must agree; or it
+/// stands where the group before it ends, whose own header carries the salt, and claims exactly that
+/// group's end.
 fn claimed(
     file: &dyn DiskFile,
     salt: u64,
@@ -160,7 +165,7 @@ fn claimed(
         let Some(group) = read(*trace)?.filter(|g| g.salt == salt) else {
             continue;
         };
-        if group.synced <= group.first && group.synced <= POSITION_MAX {
+        if is_of_one_write(*trace) && group.synced <= group.first && group.synced <= POSITION_MAX {
             claims(group.synced, *trace);
         }
     }
@@ -182,6 +187,12 @@ fn claimed(
         }
         return Ok(claimed);
     }
+}
+
+/// Whether salt and numbers of a header at `at` lie in one sector. Of a header on the border of two a
+/// power cut keeps one, and beside our salt stands what an older file had there.
+fn is_of_one_write(at: u64) -> bool {
+    at / SECTOR_BYTES == (at + NUMBERS_END - 1) / SECTOR_BYTES
 }
 
 /// A group's header as it stands, with or without a right checksum.
