@@ -15,7 +15,7 @@
 //! | [`rng`], [`now`], [`payload`], [`count`] | chance, time, what messages hold, what is counted |
 //!
 //! ```text
-//! cargo test -p sim                                           500 seeds, 200 fresh ones, old finds, rules
+//! cargo test -p sim                                           500 seeds, old finds, rules
 //! cargo run --release -p sim -- --seeds 10000                 some 55,000 power cuts; a summary
 //! cargo run --release -p sim -- --seed 17 --trace             one again, with what happens in it
 //! ```
