@@ -36,6 +36,7 @@ impl World {
             self.run(self.now + LOOK_MS, |_| false).await;
             self.look_at_devices();
         }
+        let quiet_at = self.now;
         if self.oracle.failure().is_none() {
             self.read_again().await;
         }
@@ -48,12 +49,22 @@ impl World {
         }
         if self.oracle.failure().is_none() {
             self.exempt_halted();
+            self.exempt_since(quiet_at);
             match self.cloud.ledger() {
                 Some(ledger) => self.oracle.check_end(&ledger),
                 None => self.oracle.fail("the cloud went in the quiet".into()),
             }
         }
         self.count_disks();
+    }
+
+    /// A device with a stream that is set aside stays full, and takes a message whenever there is room:
+    /// what it took after all was quiet had no time to arrive.
+    fn exempt_since(&mut self, quiet_at: Ms) {
+        let exempt = self.oracle.exempt("after the quiet", |_, attempt| {
+            attempt.acked_at.is_some_and(|at| at >= quiet_at)
+        });
+        self.journal.add("exempt: after the quiet", exempt);
     }
 
     /// What the cloud has set aside waits for an operator: what the device still holds, and of what its
