@@ -1,9 +1,9 @@
 //! The same seeds at each run, those that once failed, and the proof that a seed is a world.
 //!
 //! Fresh seeds are for the command (`cargo run --release -p sim`) until a bulk of them was green on the
-//! code as it stands: four of 4,200 are red, and a test that is red by chance tells a change nothing.
-//! They are 195823662027725, 195823662028513, 195823662028893 (losses in worlds whose cloud is restored
-//! or whose machine is resumed) and 195823662030042 (a log that stays full).
+//! code as it stands: a test that is red by chance tells a change nothing. Known to be red are
+//! 195823662028893 and 188059549488605 (losses in worlds whose machine is resumed beside itself) and
+//! 195823662030042 (a log that stays full): some three in 4,400.
 
 use headwater_log::durable::Rules;
 use sim::count::Trace;
