@@ -1,3 +1,5 @@
+//! What a CA keeps, and what it does when that is damaged.
+
 use super::*;
 use crate::name::Subject;
 use std::os::unix::fs::PermissionsExt;

@@ -1,3 +1,5 @@
+//! What a revocation list keeps, and what it does when that is damaged.
+
 use super::*;
 
 fn subject(edge: &str, serial: &str) -> Subject {
