@@ -12,6 +12,8 @@ pub enum Rule {
     LineageAcross,
     /// U1: the record before `next` is compared.
     DigestCheck,
+    /// U1: a record that this log saw rejected cannot be the one that was stored.
+    RejectedCompared,
     /// U1: sending waits until the fork is durable.
     ForkDurable,
     /// U2: dedup state is keyed by incarnation.

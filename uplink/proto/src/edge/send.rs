@@ -47,6 +47,7 @@ impl EdgeSession {
         };
         let stream = &mut self.streams[slot];
         match stream.phase {
+            Phase::Verifying { .. } if was_rejected(&gap) => self.mismatched(slot),
             // Nothing to compare with: the record is gone.
             Phase::Verifying { next, .. } => self.verified(slot, next),
             Phase::Live if gap.from <= stream.cursor && stream.cursor < gap.to => {
@@ -316,4 +317,9 @@ impl EdgeSession {
         let (id, lane) = (stream.id, stream.lane);
         self.send(Channel::Data(lane), &ToCloud::Resync { stream: id });
     }
+}
+
+/// What this log saw rejected was not stored from it: another log of this name stored that.
+fn was_rejected(gap: &LogGap) -> bool {
+    matches!(gap.reason, GapReason::Rejected(_)) && rules::on(Rule::RejectedCompared)
 }

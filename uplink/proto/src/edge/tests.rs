@@ -11,8 +11,8 @@ use crate::cloud::{CloudConfig, CloudEffect, CloudSession};
 use crate::frame::{Frame, ToEdge};
 use crate::stream::{EdgeStreams, Opened, SessionEntry, StreamEntry, StreamOutcome};
 use crate::{
-    Attempt, BootId, BootSpan, BootStart, Digest, Epoch, GapReason, Incarnation, RefuseReason,
-    RejectCode, boot_spans,
+    Attempt, BootId, BootSpan, BootStart, Digest, Epoch, GapReason, Incarnation, LastRecord,
+    QuarantineReason, RefuseReason, RejectCode, boot_spans,
 };
 
 fn tp(partition: u32) -> TopicPartition {
@@ -130,6 +130,44 @@ fn a_welcome_above_the_log_ends_the_session() {
         let others = edge.others();
         assert_eq!(others.iter().any(acked), is_good, "{others:?}");
         assert_eq!(others.iter().any(closed), !is_good, "{others:?}");
+    }
+}
+
+/// U1: the cloud stored a record that this log saw rejected: another machine has the log, too. What the
+/// budget or rot took cannot be compared.
+#[test]
+fn a_stored_record_that_was_rejected_here_is_anothers() {
+    let (code, other) = (RejectCode::Unacceptable, StreamId(1));
+    for (reason, is_other) in [
+        (GapReason::Rejected(code), true),
+        (GapReason::Budget, false),
+        (GapReason::Corrupt, false),
+    ] {
+        let mut edge = Edge::new();
+        edge.session.add_stream(0, info(0, 0, 20, 0));
+        let (offset, digest) = (Offset(6), Digest(1));
+        let opened = Opened {
+            epoch: Epoch(2),
+            next: Offset(7),
+            last: Some(LastRecord { offset, digest }),
+            forked: None,
+            alarm: None,
+        };
+        let stream = other;
+        edge.hears(0, &ToEdge::Welcome { stream, opened });
+        assert_eq!(edge.sent().len(), 1, "ANNOUNCE");
+        let (tp, from, to) = (tp(0), Offset(5), Offset(9));
+        let gap = LogGap {
+            tp: tp.clone(),
+            from,
+            to,
+            reason,
+        };
+        edge.session.log_gap(1, gap);
+        let reason = QuarantineReason::OtherDigest;
+        let told = ToCloud::Quarantined { stream, reason };
+        assert_eq!(edge.sent().contains(&told), is_other, "{reason:?}");
+        assert_eq!(edge.session.is_halted(&tp), is_other, "{reason:?}");
     }
 }
 
