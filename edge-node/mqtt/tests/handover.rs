@@ -238,6 +238,47 @@ fn a_subscriber_comes_back_to_its_session_though_the_log_is_full() {
     assert!(!w.closed.contains_key(&a));
 }
 
+/// Clients subscribe at every connection. Refused there, they would leave what waits for them where it
+/// is, and the log full.
+#[test]
+fn a_subscriber_asks_again_for_what_it_has_though_the_log_is_full() {
+    let mut w = World::new();
+    let (a, _) = w.connect(v3("a", false));
+    w.send(a, &subscribe(1, &[("t", 1)], None));
+    w.hang_up(a);
+    let (other, _) = w.connect(v3("other", true));
+    w.send(other, &publish("t", "x", 1, 1).bytes());
+    w.refuse = Some(Refusal::QuotaExceeded);
+    let (a, present) = w.connect(v3("a", false));
+    assert!(present);
+    w.send(a, &subscribe(2, &[("t", 1)], None));
+    let got = w.read(a);
+    assert_eq!(got[0].publish(false).payload, b"x");
+    assert_eq!(got[1].body, [0, 2, 1], "SUBACK");
+    // What it does not have is refused.
+    w.send(a, &subscribe(3, &[("t", 1), ("u", 1)], None));
+    assert_eq!(w.read(a)[0].body, [0, 3, 0x80, 0x80]);
+    w.send(a, &subscribe(4, &[("t", 2)], None));
+    assert_eq!(w.read(a)[0].body, [0, 4, 0x80]);
+}
+
+/// It is only there until what is under way is durable.
+#[test]
+fn a_subscription_that_is_being_taken_back_is_made_again() {
+    let mut w = World::new();
+    let (a, _) = w.connect(v3("a", false));
+    w.send(a, &subscribe(1, &[("t", 1)], None));
+    w.sync = false;
+    w.send(a, &unsubscribe(2, &["t"], None));
+    w.hang_up(a);
+    let (a, _) = w.connect(v3("a", false));
+    w.send(a, &subscribe(3, &[("t", 1)], None));
+    catch_up(&mut w);
+    w.crash();
+    let (a, present) = w.connect(v3("a", false));
+    assert!(present && reaches(&mut w, a, false));
+}
+
 /// Promise 1: 3.1.1 has no reason codes, so a PUBREC says that the message is stored, whatever the
 /// broker meant. The client sent the message, lost its connection and sent it again before the log
 /// refused it.

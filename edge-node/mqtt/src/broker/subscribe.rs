@@ -7,6 +7,8 @@ use super::conn::Retained;
 use super::journal::Reply;
 use crate::codec::{self, Filter, Subscribe};
 use crate::state::op::Op;
+use crate::state::session::Sid;
+use crate::topic::Options;
 use crate::{ConnId, topic};
 
 /// A SUBSCRIBE whose answer is known, should it become durable.
@@ -68,13 +70,36 @@ impl Broker {
                 identifier,
                 filters,
             };
+            let ops = match self.is_subscribed(sid, &granted) {
+                // Clients ask again at every connection, and a full log must not part them from what
+                // waits for them. The answer still comes after all that is under way.
+                true => Vec::new(),
+                false => vec![op],
+            };
             self.subscribes_pending += 1;
             self.wait(id);
             let granted = Box::new(granted);
-            return self.append(vec![op], None, Reply::Subscribe { conn: id, granted });
+            return self.append(ops, None, Reply::Subscribe { conn: id, granted });
         }
         let fresh = self.state.subscribe(sid, identifier, &granted.filters);
         self.subscribed(id, granted, &fresh);
+    }
+
+    /// Whether the session has all of this already, and nothing under way takes it away.
+    fn is_subscribed(&self, sid: Sid, granted: &Granted) -> bool {
+        let Some(session) = self.state.sessions.get(&sid) else {
+            return false;
+        };
+        let has = |filter: &Filter| {
+            let had = session.subscriptions.get(filter.filter.as_str());
+            had == Some(&Options::new(filter, granted.identifier))
+        };
+        let touches = |op: &Op| match op {
+            Op::Subscribe { sid: of, .. } | Op::Unsubscribe { sid: of, .. } => *of == sid,
+            _ => false,
+        };
+        let mut frames = self.pending.iter().chain(&self.retry);
+        granted.filters.iter().all(has) && !frames.any(|frame| frame.ops.iter().any(touches))
     }
 
     /// Nothing more of this connection is worked on until its frame is durable.
@@ -84,14 +109,16 @@ impl Broker {
         }
     }
 
+    /// `fresh`: which filters are new; empty if none is.
     pub(super) fn subscribed(&mut self, id: ConnId, granted: Granted, fresh: &[bool]) {
         let Some(conn) = self.conns.get_mut(&id) else {
             return;
         };
         conn.waiting = false;
         codec::suback(conn.version, granted.id, &granted.reasons, &mut conn.output);
+        let fresh = fresh.iter().copied().chain(std::iter::repeat(false));
         for (filter, fresh) in granted.filters.into_iter().zip(fresh) {
-            if filter.retain_handling == 0 || (filter.retain_handling == 1 && *fresh) {
+            if filter.retain_handling == 0 || (filter.retain_handling == 1 && fresh) {
                 let retained = Retained {
                     qos: filter.qos,
                     identifiers: granted.identifier.into_iter().collect(),

@@ -86,10 +86,13 @@ impl Op {
     /// Whether the state is smaller after it, or a step on the way there.
     pub(crate) fn frees_room(&self) -> bool {
         match self {
-            Op::Start { .. } | Op::Subscribe { .. } | Op::Publish { .. } | Op::Enqueue { .. } => {
-                false
-            }
-            Op::End { .. }
+            Op::Start { fresh: true, .. }
+            | Op::Subscribe { .. }
+            | Op::Publish { .. }
+            | Op::Enqueue { .. } => false,
+            // Who comes back, if with another will, takes what waits for it.
+            Op::Start { fresh: false, .. }
+            | Op::End { .. }
             | Op::Expiry { .. }
             | Op::WillGone { .. }
             | Op::Unsubscribe { .. }

@@ -82,13 +82,14 @@ impl World {
                         }
                     }
                     Effect::Append(append) => match self.refuse {
-                        Some(reason) => {
+                        // A frame with nothing in it needs no room.
+                        Some(reason) if append.publish.is_some() || !append.op.is_empty() => {
                             events.push(Event::Refused {
                                 token: append.token,
                                 reason,
                             });
                         }
-                        None => self.journal.push(append),
+                        _ => self.journal.push(append),
                     },
                     Effect::Close { conn, reason } => drop(self.closed.insert(conn.0, reason)),
                     Effect::PauseReading(conn) => drop(self.paused.insert(conn.0)),
