@@ -51,6 +51,8 @@ pub(super) struct Replay {
     /// Records that are known to be lost, and those whose offsets are known.
     pub(super) lost: u64,
     pub(super) found: u64,
+    /// Frames that were durable are gone.
+    pub(super) rotten: bool,
     /// Partitions not heard of since frames were lost.
     pub(super) unsure: Vec<bool>,
     pub(super) expected: u64,
@@ -96,6 +98,7 @@ pub(super) fn open(
     store.journal_bytes_max = (files + JOURNAL_SPARES) as u64 * journal_file_bytes;
     let frames_lost = !recovered.report.is_whole();
     let mut replay = Replay::new(store, &recovered);
+    replay.rotten = !recovered.report.journal.lost.is_empty();
     replay.load(recovered)?;
     replay.finish(&start, frames_lost)
 }
@@ -166,6 +169,7 @@ impl Replay {
             packed: Vec::new(),
             lost: 0,
             found: 0,
+            rotten: false,
             unsure: Vec::new(),
             expected: recovered.from.0,
             headers: VecDeque::new(),
@@ -345,7 +349,10 @@ impl Replay {
             partition.log.stamp_others(&partition.meta.stamps, clock);
             partition.log.delete_below(partition.meta.start)?;
         }
-        let holes = self.unexplained();
+        let mut holes = self.unexplained();
+        if self.rotten {
+            holes.extend(self.unheard());
+        }
         let Replay {
             mut store, mut out, ..
         } = self;

@@ -251,4 +251,17 @@ impl Replay {
         }
         holes
     }
+
+    /// Offsets below a log's start of which nothing tells that they were acknowledged: the frames that
+    /// named them as dropped may be among the lost. If the cloud has them, a GAP costs nothing (U4).
+    pub(super) fn unheard(&self) -> Vec<(usize, Gap)> {
+        let reason = GapReason::Corrupt;
+        let partitions = self.store.table.partitions.iter().enumerate();
+        let holes = partitions.flat_map(|(number, partition)| {
+            let meta = &partition.meta;
+            let parts = meta.uncovered(meta.acked, meta.start).into_iter();
+            parts.map(move |(from, to)| (number, Gap { from, to, reason }))
+        });
+        holes.collect()
+    }
 }

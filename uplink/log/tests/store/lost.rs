@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use headwater_batch::{NewRecord, Offset, TopicPartition};
 use headwater_log::SimDisk;
 use headwater_log::disk::{Crash, Disk, Open};
-use headwater_log::store::{Entry, GapReason, Store};
+use headwater_log::store::{Entry, Full, GapReason, Store};
 
 use super::{NOW, config, offsets, open, restart, tp, try_open};
 
@@ -134,5 +134,56 @@ fn a_gap_before_the_first_segment_is_not_forgotten() {
         assert_eq!(gaps, [(Offset(0), Offset(2))], "at start {boot}");
         assert_eq!(offsets(&store, &a, Offset::ZERO), [2, 3]);
         store.tick(10_000).unwrap();
+    }
+}
+
+/// The frame that named records as dropped rots, a later one tells where the log begins: what lies
+/// below was not acknowledged, and must not pass for what retention took.
+#[test]
+fn a_drop_that_nothing_names_any_more_is_a_gap() {
+    let disk = SimDisk::new(4);
+    let mut cfg = config();
+    cfg.full = Full::DropOldest;
+    cfg.budget_bytes = 800 << 10;
+    let mut store = open(&disk, &cfg, 1);
+    let a = tp("a-0");
+    // One record a group, until two drops stand in groups of their own since the last checkpoint.
+    let (mut drops, mut now) = (Vec::new(), 0);
+    for n in 0.. {
+        let key = format!("record-{n:06}");
+        now += 50;
+        let begin = store.start(&a);
+        let staged = (0..2).find(|_| {
+            let taken = store.stage(one(&a, &key), now).is_ok();
+            if !taken || store.wants_checkpoint() {
+                store.checkpoint(Vec::new(), now).unwrap();
+                drops.clear();
+            }
+            taken
+        });
+        staged.expect("a checkpoint makes room");
+        store.commit(now).unwrap();
+        store.tick(now).unwrap();
+        if store.start(&a) > begin.max(Some(Offset::ZERO)) {
+            drops.push(key);
+        }
+        if drops.len() == 2 {
+            break;
+        }
+    }
+    let start = store.start(&a).unwrap();
+    assert_eq!(store.acked(&a), Some(Offset::ZERO));
+    drop(store);
+    rot_key(&disk, &drops[0]);
+    for boot in 2..4 {
+        restart(&disk, Crash::Power);
+        let store = open(&disk, &cfg, boot);
+        assert_eq!(store.start(&a), Some(start));
+        let mut named = Offset::ZERO;
+        for gap in store.gaps(&a) {
+            assert!(gap.from <= named, "nothing names {named} to {}", gap.from);
+            named = gap.to;
+        }
+        assert!(named >= start, "nothing names {named} to {start}");
     }
 }
