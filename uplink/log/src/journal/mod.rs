@@ -23,6 +23,7 @@ mod files;
 pub mod format;
 mod read;
 mod recover;
+mod remnants;
 mod roll;
 mod rules;
 mod scan;

@@ -27,19 +27,19 @@ use crate::disk::{Disk, DiskFile, Open};
 use crate::error::LogError;
 
 pub(super) struct Surveyed {
-    sequence: u64,
+    pub(super) sequence: u64,
     pub(super) path: PathBuf,
     pub(super) file: Arc<dyn DiskFile>,
-    header: Option<(FileHeader, Vec<u8>)>,
-    scanned: Scanned,
+    pub(super) header: Option<(FileHeader, Vec<u8>)>,
+    pub(super) scanned: Scanned,
     /// Frames from here on are void.
-    limit: u64,
+    pub(super) limit: u64,
     rotten: bool,
 }
 
 impl Surveyed {
     /// Frames from here on in older files are void. Without a header: as far as its groups tell.
-    fn first(&self) -> Option<u64> {
+    pub(super) fn first(&self) -> Option<u64> {
         match &self.header {
             Some((header, _)) => Some(header.first),
             None => self.scanned.runs.first().map(|run| run.frames.start),
@@ -71,6 +71,8 @@ pub(crate) struct Survey {
     cfg: JournalConfig,
     spares: Spares,
     pub(super) files: Vec<Surveyed>,
+    /// Trimmed once, and back by a power cut before their names were gone for good.
+    pub(super) remnants: Vec<Surveyed>,
     pub report: JournalReport,
 }
 
@@ -105,12 +107,14 @@ pub(crate) fn survey(disk: Arc<dyn Disk>, cfg: &JournalConfig) -> Result<Survey,
         cfg: cfg.clone(),
         spares,
         files,
+        remnants: Vec::new(),
         report,
     };
     survey.set_limits();
     survey.scan()?;
     // Again, with what the groups of files without a header tell.
     survey.set_limits();
+    survey.pass_over_remnants();
     Ok(survey)
 }
 
@@ -201,6 +205,11 @@ impl Survey {
         from: u64,
         marks: [Mark; 2],
     ) -> Result<(Journal, Replay, JournalReport), LogError> {
+        if self.cfg.rules.j4() {
+            // A file that was let go of is written anew: its old name must not come back to it.
+            let dir = &self.cfg.dir;
+            self.disk.sync_dir(dir).map_err(LogError::sync(dir))?;
+        }
         let bound = self.bound(from);
         let (end, void) = self.choose_runs(from, bound);
         if self.cfg.rules.j1() && self.cfg.rules.j4() {
@@ -219,6 +228,7 @@ impl Survey {
             cfg,
             spares,
             files,
+            remnants,
             report,
         } = self;
         let mut journal = Journal::new(disk, cfg, spares, end);
@@ -234,7 +244,8 @@ impl Survey {
         let limit = if stays_in_place { end } else { tail_from };
         let mut stretches = stretches(&files, from, limit);
         let next_first = if stays_in_place { u64::MAX } else { tail_from };
-        let gone = adopt(&journal, files, limit, next_first);
+        let mut gone = adopt(&journal, files, limit, next_first);
+        gone.extend(remnants.into_iter().map(|f| (f.path, f.rotten, f.sequence)));
         if let (true, Some(at)) = (stays_in_place, last_at) {
             journal.append_in_place(at)?;
         } else {

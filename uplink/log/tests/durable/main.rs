@@ -13,4 +13,5 @@ mod real;
 mod reuse;
 mod rules;
 mod sled;
+mod trim;
 mod void;
