@@ -37,6 +37,7 @@ const UPLINK: &[Rule] = &[
     Rule::Lineage,
     Rule::LineageAcross,
     Rule::DigestCheck,
+    Rule::RejectedCompared,
     Rule::ForkDurable,
     Rule::PerIncarnation,
     Rule::IncarnationBound,

@@ -5,6 +5,7 @@
 //! cargo run --release -p sim -- --seed 17 --trace        one again, with what happens in it
 //! ```
 
+use std::collections::BTreeSet;
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -70,13 +71,18 @@ fn many(args: &Args) -> ExitCode {
     let jobs = args.jobs.unwrap_or(cores);
     println!("seeds {first}.. ({}), {jobs} at a time", args.seeds);
     let started = Instant::now();
-    let mut told = 0;
+    let (mut told, mut slow) = (0, BTreeSet::new());
     let tell = |summary: &Summary| {
         // At once: a long run may be cut short.
         for failure in &summary.failures[told..] {
             eprintln!("{failure}");
         }
         told = summary.failures.len();
+        for seed in &summary.slow {
+            if slow.insert(*seed) {
+                eprintln!("seed {seed} takes longer than {} s", run::SLOW.as_secs());
+            }
+        }
         if summary.seeds % 100 == 0 {
             let cuts = summary.counts.get("disk: power cuts").unwrap_or(&0);
             let seconds = started.elapsed().as_secs_f64();

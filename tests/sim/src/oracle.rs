@@ -16,7 +16,7 @@ mod stored;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use headwater_batch::{BatchView, Decoder, Limits};
+use headwater_batch::{BatchView, Decoder, Limits, TopicPartition};
 
 use crate::kafka::requests::Place;
 use crate::now::Ms;
@@ -42,8 +42,8 @@ pub struct Attempt {
     /// The log topic and the edge partition that the routes give.
     pub log_topic: String,
     pub edge_partition: u32,
-    /// Sent again after its route had changed: the log topic that it had before.
-    pub rerouted: Option<String>,
+    /// Sent again after its route had changed: the log topic and partition that it had before.
+    pub rerouted: Option<(String, u32)>,
     pub at: Ms,
     /// Counts what was sent, by all; set when it is entered.
     pub order: u64,
@@ -62,11 +62,27 @@ pub struct Attempt {
 }
 
 impl Attempt {
+    fn topic_before(&self) -> Option<&str> {
+        self.rerouted.as_ref().map(|(topic, _)| topic.as_str())
+    }
+
+    /// Whether its route leads, or led, there.
+    pub fn is_for(&self, tp: &TopicPartition) -> bool {
+        let before = self.rerouted.as_ref();
+        let is = |topic: &str, part: u32| *topic == *tp.topic && part == tp.partition;
+        is(&self.log_topic, self.edge_partition) || before.is_some_and(|(t, p)| is(t, *p))
+    }
+
     /// Where it may be missing: one that was sent on two routes may have been lost from either.
     fn losses(&self) -> Vec<Loss> {
-        let topics = [Some(&self.log_topic), self.rerouted.as_ref()];
-        let line = |topic: &String| (self.edge.clone(), topic.clone(), self.edge_partition);
-        topics.into_iter().flatten().map(line).collect()
+        let now = (
+            self.edge.clone(),
+            self.log_topic.clone(),
+            self.edge_partition,
+        );
+        let before = self.rerouted.as_ref();
+        let before = before.map(|(topic, part)| (self.edge.clone(), topic.clone(), *part));
+        [Some(now), before].into_iter().flatten().collect()
     }
 }
 
@@ -149,7 +165,7 @@ impl Oracle {
             now.may_repeat |= before.may_repeat;
             now.may_miss = now.may_miss.or(before.may_miss);
             now.rerouted = match before.log_topic != now.log_topic {
-                true => Some(before.log_topic),
+                true => Some((before.log_topic, before.edge_partition)),
                 false => before.rerouted,
             };
             if before.card != now.card || before.history != now.history {
@@ -275,8 +291,7 @@ impl Oracle {
         }
         let as_sent = key.as_deref() == Some(&*attempt.mqtt_topic)
             && edge.as_deref() == Some(&*attempt.edge)
-            && (place.topic == attempt.log_topic
-                || attempt.rerouted.as_deref() == Some(&*place.topic));
+            && (place.topic == attempt.log_topic || attempt.topic_before() == Some(&place.topic));
         if !as_sent {
             let what = format!("{id:?} in {place:?} at {offset}: key {key:?}, edge {edge:?}");
             return self.fail(format!("ALTERED: {what}, sent as {attempt:?}"));

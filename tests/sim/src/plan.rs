@@ -83,9 +83,10 @@ impl Plan {
         // Budgets fill only if the link is down and messages are large.
         let tight = rng.one_in(4) || uplink.floods;
         let tame = usize::from(uplink.kinds().is_empty());
+        let crowd = uplink.crowd;
         Plan {
-            steps: 30 + rng.below(90) as u32,
-            devices: 1 + rng.index(2),
+            steps: if crowd { 120 } else { 30 } + rng.below(90) as u32,
+            devices: if crowd { 1 } else { 1 + rng.index(2) },
             publishers: 1 + rng.index(3),
             consumers: 1 + rng.index(2),
             // Worlds that hurt the uplink are without these: they hold the cloud and the broker to words

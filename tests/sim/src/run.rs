@@ -1,9 +1,12 @@
 //! One seed, or many on several threads, and what they came to.
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Once, mpsc};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::{Mutex, Once};
+use std::time::{Duration, Instant};
 
 use headwater_log::durable::Rules;
 
@@ -101,7 +104,12 @@ pub struct Summary {
     pub counts: Counts,
     pub failures: Vec<String>,
     pub simulated_ms: u64,
+    /// Worlds that do not end: they have taken longer than [`SLOW`].
+    pub slow: Vec<u64>,
 }
+
+/// Most worlds take a tenth of a second.
+pub const SLOW: Duration = Duration::from_secs(60);
 
 /// Runs `count` seeds from `first` on, `jobs` at a time, until `failures_max` failed. `told` hears
 /// of each in the order they end.
@@ -127,6 +135,8 @@ pub fn many_of(
 ) -> Summary {
     let world = &world;
     let (next, stop) = (AtomicU64::new(0), AtomicBool::new(false));
+    let running: Mutex<BTreeMap<u64, Instant>> = Mutex::default();
+    let running = &running;
     let (reports, ended) = mpsc::channel();
     let mut summary = Summary::default();
     std::thread::scope(|scope| {
@@ -138,14 +148,29 @@ pub fn many_of(
                     if number >= count || stop.load(Ordering::Relaxed) {
                         return;
                     }
-                    if reports.send(world(first.wrapping_add(number))).is_err() {
+                    let seed = first.wrapping_add(number);
+                    unpoisoned(running).insert(seed, Instant::now());
+                    let report = world(seed);
+                    unpoisoned(running).remove(&seed);
+                    if reports.send(report).is_err() {
                         return;
                     }
                 }
             });
         }
         drop(reports);
-        for report in ended {
+        loop {
+            let report = ended.recv_timeout(SLOW);
+            let slow = |(seed, since): (&u64, &Instant)| (since.elapsed() > SLOW).then_some(*seed);
+            summary.slow = unpoisoned(running).iter().filter_map(slow).collect();
+            let report = match report {
+                Ok(report) => report,
+                Err(RecvTimeoutError::Disconnected) => return,
+                Err(RecvTimeoutError::Timeout) => {
+                    told(&summary);
+                    continue;
+                }
+            };
             summary.seeds += 1;
             summary.simulated_ms += report.simulated_ms;
             summary.failures.extend(report.told());
@@ -159,6 +184,10 @@ pub fn many_of(
         }
     });
     summary
+}
+
+fn unpoisoned<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().expect("nothing panics while it is held")
 }
 
 /// A seed that nobody has seen; so are those after it.

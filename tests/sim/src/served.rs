@@ -61,7 +61,10 @@ impl Served {
         if *count > 1 {
             return match taken.qos == 1 && taken.dup || attempt.may_repeat {
                 true => Ok(id),
-                false => Err(format!("DELIVERED TWICE to {who}: {id:?} {attempt:?}")),
+                false => Err(format!(
+                    "DELIVERED TWICE to {who}: {id:?} (packet {}, QoS {}, DUP {}) {attempt:?}",
+                    taken.id, taken.qos, taken.dup
+                )),
             };
         }
         self.order(who, id, attempt, taken)?;

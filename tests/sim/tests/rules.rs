@@ -10,16 +10,11 @@
 //! changes nothing that either node does; `headwater-log` holds it for those who will use it.
 //!
 //! Of the uplink's rules these are not here:
-//! - ForkDurable: what was sent under a fork that a crash undid is known to the cloud by its boots, and
-//!   LineageAcross, which is here, has the log fork behind it. Taken out by itself it costs nothing.
 //! - DiscardUntilResume: DATA that was under way is judged by its offset too, and what is neither next nor
-//!   known is turned away, so that the rule is hardly ever the only one in the way: one world in a
-//!   hundred of an earlier draw found it, none of the first 500 does now.
-//! - GapOrder: not found by the first 500 worlds, which hardly ever send a GAP while the DATA before it
-//!   is refused.
+//!   known is turned away: the rule is hardly ever the only one in the way.
+//! - GapOrder: none of the first 500 worlds sends a GAP while the DATA before it is refused.
+//! - PersistAgain: without it a stream waits for the next connection, and every world has one.
 //! - Pinned: a node asks for one pin of an edge at a time, so that two wishes never meet.
-//! - IncarnationBound, RetiredStays, RetiredCompared, RefusedAsksAgain: no world has so many cards, or an
-//!   operator who retires one.
 //!
 //! All of them are held by the links of `headwater-proto`. `cargo run -p sim --example without`
 //! tells which seeds find a rule.
@@ -72,33 +67,39 @@ macro_rules! uplink_rules {
 }
 
 journal_rules! {
-    j1: 44,
+    j1: 52,
     j2: 0,
-    j3: 35,
-    j4: 358,
+    j3: 7,
+    j4: 124,
     j5: 2,
     j6: 11,
-    j7: 87,
-    j9: 32,
-    pack_synced: 2,
-    segments_synced: 2,
-    refuse_full: 7,
-    seal_idle: 23,
-    keep_unsent: 0,
+    j7: 397,
+    j9: 25,
+    pack_synced: 6,
+    segments_synced: 7,
+    refuse_full: 9,
+    seal_idle: 27,
+    keep_unsent: 1,
 }
 
 uplink_rules! {
     u1_lineage: Lineage, 10;
-    u1_lineage_across: LineageAcross, 369;
-    u1_digest_check: DigestCheck, 33;
+    u1_lineage_across: LineageAcross, 207;
+    u1_digest_check: DigestCheck, 13;
+    u1_rejected_compared: RejectedCompared, 157;
+    u1_fork_durable: ForkDurable, 55;
     u2_per_incarnation: PerIncarnation, 7;
-    u3_fencing: Fencing, 18;
-    u3_resync: Resync, 33;
-    u3_silent: Silent, 33;
-    u4_gap_clip: GapClip, 449;
-    u4_no_gap_below_acked: NoGapBelowAcked, 25;
+    u2_incarnation_bound: IncarnationBound, 23;
+    u2_retired_stays: RetiredStays, 23;
+    u2_retired_compared: RetiredCompared, 335;
+    u2_refused_asks_again: RefusedAsksAgain, 23;
+    u3_fencing: Fencing, 25;
+    u3_resync: Resync, 25;
+    u3_silent: Silent, 25;
+    u4_gap_clip: GapClip, 5;
+    u4_no_gap_below_acked: NoGapBelowAcked, 5;
     u5_dead_letter: DeadLetter, 1;
     u6_equal_counts: EqualCounts, 5;
-    table_dedup: Dedup, 3;
+    table_dedup: Dedup, 21;
     ack_after_commit: AckAfterCommit, 0;
 }

@@ -34,7 +34,8 @@ impl Cloud {
         std::mem::replace(&mut self.disk, backup.disk)
     }
 
-    /// What the node wants next of a stream. `None` while it is off, or of one it does not know.
+    /// What the node wants next of a stream, or wanted until that was given up. `None` while it is off, or
+    /// of one it does not know.
     pub fn next_of(
         &self,
         edge: &EdgeName,
@@ -48,7 +49,9 @@ impl Cloud {
         shards.data().find_map(|id| {
             let shard = shards.read(id);
             let streams = shard.streams_of(edge, tp)?;
-            streams.stream(incarnation).map(|stream| stream.next)
+            let mut all = streams.streams().iter().chain(streams.retired());
+            let stream = all.find(|stream| stream.incarnation == incarnation);
+            stream.map(|stream| stream.next)
         })
     }
 }

@@ -84,7 +84,8 @@ impl UnderWay {
             out.send(CloudOut::Appended(key.clone(), records));
         }
         let tp = key.tp;
-        let Some(at) = troubled.trouble.answer(troubled.now(), &tp) else {
+        let is_refusal = answer.1.is_none();
+        let Some(at) = troubled.trouble.answer(troubled.now(), &tp, is_refusal) else {
             return;
         };
         let last = self.last.entry(tp).or_default();

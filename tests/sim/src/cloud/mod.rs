@@ -7,6 +7,7 @@ mod backup;
 mod conns;
 mod disk;
 mod ledger;
+mod retire;
 mod store;
 mod trouble;
 
@@ -30,7 +31,7 @@ use headwater_kafka::Settings;
 use headwater_kafka::group::GroupConfig;
 use headwater_log::durable::Rules;
 use headwater_log::{Disk, SimDisk};
-use headwater_proto::{Channel, EdgeName, StreamKey, StreamOutcome};
+use headwater_proto::{Channel, EdgeName, Incarnation, StreamKey, StreamOutcome};
 use object_store::memory::InMemory;
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 use tokio::task::AbortHandle;
@@ -43,6 +44,7 @@ use crate::rng::Rng;
 pub use backup::Backup;
 pub use disk::Fence;
 use disk::FencedDisk;
+pub use retire::Held;
 use store::SimStore;
 pub use trouble::{Spell, Trouble};
 
@@ -62,6 +64,8 @@ pub enum CloudOut {
     /// Records of a stream were appended, by their offsets on the edge.
     Appended(StreamKey, Vec<(i64, Id)>),
     Alarm(String),
+    /// What came of giving an incarnation up.
+    Retired(Incarnation, StreamOutcome),
     Kafka(KafkaConn, Bytes),
     KafkaClosed(KafkaConn, String),
 }

@@ -42,6 +42,9 @@ pub struct Spell {
     pub side: Option<bool>,
 }
 
+/// How long a refusal for now is under way, at most.
+const REFUSAL_MS: Ms = 300;
+
 /// What becomes of an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Fate {
@@ -105,12 +108,16 @@ impl Trouble {
         }
     }
 
-    /// When an answer that is due comes; `None` is never.
-    pub(super) fn answer(&self, now: Ms, tp: &TopicPartition) -> Option<Ms> {
+    /// When an answer that is due comes; `None` is never. A refusal takes its time: what follows in the
+    /// stream is proposed meanwhile.
+    pub(super) fn answer(&self, now: Ms, tp: &TopicPartition, is_refusal: bool) -> Option<Ms> {
         let mut state = self.state();
         let spell = state.spell;
         if !spell.meets(now, tp) {
             return Some(now);
+        }
+        if is_refusal {
+            return Some(now + state.rng.below(REFUSAL_MS));
         }
         if spell
             .loses_one_in

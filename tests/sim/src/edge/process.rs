@@ -22,7 +22,7 @@ use headwater_batch::{Offset, TopicPartition};
 use headwater_log::SimDisk;
 use headwater_log::checkpoint::FileStore;
 use headwater_log::disk::Disk;
-use headwater_log::store::{CheckpointStore, CommitJob};
+use headwater_log::store::{CheckpointStore, CommitJob, Usage};
 use headwater_proto::{Channel, Incarnation};
 use tokio::sync::mpsc;
 
@@ -310,6 +310,12 @@ impl SimEdge {
             }
         };
         log.partitions().into_iter().map(view).collect()
+    }
+
+    /// What is used of the budget, and by what.
+    pub fn usage(&self) -> Usage {
+        let store = self.store.as_ref();
+        store.map_or(Usage::default(), |store| store.running.log().usage())
     }
 
     /// Nothing of this partition is sent until an operator has looked.

@@ -108,6 +108,10 @@ impl Subscriber {
         self.unreleased.clear();
     }
 
+    pub fn is_older(&self) -> bool {
+        self.is_older
+    }
+
     /// Stays away until then, in good order or not.
     pub fn leave(&mut self, now: Ms, until: Ms, orderly: bool) {
         if let Some(conn) = self.conn() {

@@ -146,6 +146,25 @@ impl Oracle {
             .collect()
     }
 
+    /// Of those, what such a log has said that it will never send.
+    pub fn held_and_gone(&self, key: &StreamKey, from: i64, to: i64) -> BTreeSet<Id> {
+        let of = (key.edge.clone(), key.tp.clone());
+        let named = self.stored.named.get(&of).into_iter().flatten();
+        let parts = named.map(|(_, a, b)| ((*a).max(from), (*b).min(to)));
+        parts
+            .filter(|(from, to)| from < to)
+            .flat_map(|(from, to)| self.held(key, from, to))
+            .collect()
+    }
+
+    /// What logs of this edge partition held there, under whatever names.
+    pub fn held_by_any(&self, edge: &str, tp: &TopicPartition, from: i64, to: i64) -> BTreeSet<Id> {
+        let of = |held: &&Held| held.key.edge.as_str() == edge && held.key.tp == *tp;
+        let streams = self.stored.streams.iter().filter(of);
+        let ids = streams.flat_map(|held| held.ids.range(from..to.max(from)));
+        ids.flat_map(|(_, ids)| ids.iter().copied()).collect()
+    }
+
     /// Whether a log was seen to hold it.
     pub fn is_seen(&self, id: Id) -> bool {
         self.stored.places.contains_key(&id)

@@ -11,10 +11,17 @@ pub enum Kind {
     Copy,
     Flood,
     Resume,
+    /// Another card goes in.
+    Card,
+    /// An operator gives an incarnation up.
+    Retire,
 }
 
-const WORLDS: u64 = 4;
-const WORLDS_WITH: u64 = 1;
+const WORLDS: u64 = 8;
+/// Worlds in which the uplink and what lies at its ends goes wrong.
+const WORLDS_WITH: [u64; 2] = [1, 5];
+/// Worlds with more cards than the cloud has places for.
+const CROWDED: u64 = 7;
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct UplinkFaults {
@@ -34,30 +41,43 @@ pub struct UplinkFaults {
     pub floods: bool,
     /// The image of a running machine, memory included, goes on beside it.
     pub resumes: bool,
+    /// So many cards come and go that the cloud has no place for all of them, and an operator makes
+    /// room (U2).
+    pub crowd: bool,
 }
 
 impl UplinkFaults {
-    /// One world in four has some of them. They are drawn beside all else, so that the other worlds do
-    /// not change with them.
+    /// One world in four has some of them, one in eight is crowded. They are drawn beside all else, so
+    /// that the other worlds do not change with them.
     pub fn of(seed: u64, cards: bool) -> UplinkFaults {
         let mut rng = Rng::new(!seed);
-        if seed % WORLDS != WORLDS_WITH {
+        let mut half = || rng.one_in(2);
+        let world = seed % WORLDS;
+        if world == CROWDED {
+            return UplinkFaults {
+                crowd: true,
+                copies: half(),
+                ..UplinkFaults::default()
+            };
+        }
+        if !WORLDS_WITH.contains(&world) {
             return UplinkFaults::default();
         }
-        let mut half = || rng.one_in(2);
-        let (backup, copies) = (half(), half());
-        let floods = half() && half();
+        // Who starts from a copy of such a machine would take for common what is not, and what was
+        // dropped, or went with the cloud, cannot be compared.
+        let resumes = !cards && half();
+        let (backup, copies) = (half() && !resumes, half() && !resumes);
+        let floods = half() && half() && !resumes;
         UplinkFaults {
             holes: half(),
             sink: half(),
             backup,
-            poison_one_in: half().then_some(60),
+            poison_one_in: half().then_some(if resumes { 20 } else { 60 }),
             copies,
             fork_crashes: half(),
             floods,
-            // Who starts from a copy of such a machine would take for common what is not, and what was
-            // dropped, or went with the cloud, cannot be compared.
-            resumes: !(cards || backup || copies || floods) && half(),
+            resumes,
+            crowd: false,
         }
     }
 
@@ -70,6 +90,8 @@ impl UplinkFaults {
             (self.copies, Kind::Copy),
             (self.floods, Kind::Flood),
             (self.resumes, Kind::Resume),
+            (self.crowd, Kind::Card),
+            (self.crowd, Kind::Retire),
         ];
         let had = kinds.into_iter().filter(|(had, _)| *had);
         had.map(|(_, kind)| kind).collect()

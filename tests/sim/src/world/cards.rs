@@ -9,8 +9,10 @@ use headwater_log::store::LINEAGE_FILES;
 
 pub(super) use crate::oracle::CardId;
 
+use super::cuts::SYNC_MS_MAX;
 use super::devices::{Device, DeviceId};
 use super::{Event, World};
+use crate::oracle::Attempt;
 use crate::payload::Id;
 
 pub(super) struct Card {
@@ -31,7 +33,7 @@ pub(super) struct Card {
 pub struct Image {
     disk: SimDisk,
     card: CardId,
-    /// Acknowledged attempts that are on it.
+    /// Acknowledged attempts that are on it, but those that need not be durable yet.
     holds: BTreeSet<Id>,
 }
 
@@ -66,7 +68,8 @@ impl World {
 
     fn attempts_on(&self, card: CardId) -> BTreeSet<Id> {
         let attempts = self.oracle.attempts.iter();
-        let on = attempts.filter(|(_, a)| a.card == card && a.acked);
+        let young = |a: &Attempt| a.acked_at.is_some_and(|at| at + SYNC_MS_MAX > self.now);
+        let on = attempts.filter(|(_, a)| a.card == card && a.acked && !(a.interval && young(a)));
         on.map(|(id, _)| *id).collect()
     }
 
@@ -201,6 +204,7 @@ impl World {
             syncs: (0, 0),
             died_at: 0,
             resumed: false,
+            forks: Vec::new(),
         };
         let device = self.put_device(device);
         let at = self.now + 1 + self.rng.below(1_000);
@@ -210,9 +214,15 @@ impl World {
 
     /// Another card goes in, empty, or the one that lies in the drawer.
     pub(super) fn swap_card(&mut self, device: DeviceId) {
-        self.switch_off(device);
         let mine = |(of, _): &(DeviceId, CardId)| *of == device;
-        let card = match self.drawer.iter().position(mine) {
+        let old = self.drawer.iter().position(mine);
+        self.put_in(device, old);
+    }
+
+    /// The card that lies there in the drawer goes in, or an empty one.
+    pub(super) fn put_in(&mut self, device: DeviceId, old: Option<usize>) {
+        self.switch_off(device);
+        let card = match old {
             Some(at) => {
                 self.note("old card returns", || format!("device {device}"));
                 self.drawer.remove(at).1

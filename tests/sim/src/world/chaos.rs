@@ -1,7 +1,9 @@
 //! One step after the other: sensors publish, and something goes wrong.
 
+use headwater_batch::TopicPartition;
 use headwater_log::SimDisk;
 use headwater_log::disk::{Crash, Disk};
+use headwater_proto::{EdgeName, StreamKey};
 
 use super::cloud::Ask;
 use super::devices::DeviceId;
@@ -13,6 +15,9 @@ pub(super) enum Undo {
     RoomOnCard(usize),
     RoomInCloud,
     AskAgain,
+    /// The cloud has no place for a stream.
+    MakeRoom(EdgeName, TopicPartition),
+    GiveUp(StreamKey),
 }
 
 impl World {
@@ -31,8 +36,12 @@ impl World {
             return self.publish(sender, count);
         }
         let device = self.rng.index(self.devices.len());
-        let some = !self.plan.uplink.kinds().is_empty();
-        if self.devices[device].resumed || (some && self.rng.one_in(5)) {
+        let some = match self.plan.uplink.crowd {
+            true => 2,
+            false if self.plan.uplink.kinds().is_empty() => 0,
+            false => 5,
+        };
+        if self.devices[device].resumed || (some > 0 && self.rng.one_in(some)) {
             return self.uplink_fault(device);
         }
         let faults = self.plan.faults;
@@ -158,6 +167,8 @@ impl World {
                 self.cloud.disk.set_capacity(u64::MAX);
             }
             Undo::AskAgain => self.admin_ask(),
+            Undo::MakeRoom(edge, tp) => self.make_room(edge, tp),
+            Undo::GiveUp(key) => self.give_up(key),
         }
     }
 

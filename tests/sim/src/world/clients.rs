@@ -106,8 +106,8 @@ impl World {
                 } => self.sent(sender, id, qos, topic, older_session),
                 publisher::Act::Acked(id) => {
                     self.oracle.acked(id, self.now);
-                    if let Some(device) = self.heard_from_the_dead {
-                        self.acked_late(device, id);
+                    if self.hears_the_dead {
+                        self.acked_late(id);
                     }
                     self.plan_late_cut(sender);
                     self.note("acked", || format!("sender {sender} {id:?}"));
@@ -279,7 +279,11 @@ impl World {
         let (owner, now) = (link.owner, self.now);
         let device = &self.devices[link.device];
         let is_over = device.edge.is_none() || ![0, device.life].contains(&link.life);
-        self.heard_from_the_dead = is_over.then_some(link.device);
+        self.hears_the_dead = is_over;
+        let was_older = match owner {
+            Owner::Listener(number) => self.listeners[number].client.is_older(),
+            Owner::Sender(_) => false,
+        };
         self.mix("to client", conn, &bytes);
         match owner {
             Owner::Sender(number) => {
@@ -287,11 +291,16 @@ impl World {
                 client.received(now, conn, &bytes, &mut self.ids);
             }
             Owner::Listener(number) => {
-                self.listeners[number].client.received(now, conn, &bytes);
+                let client = &mut self.listeners[number].client;
+                client.received(now, conn, &bytes);
             }
         }
         self.owner_acts(owner);
-        self.heard_from_the_dead = None;
+        self.hears_the_dead = false;
+        if let (Owner::Listener(number), true) = (owner, is_over && was_older) {
+            // The dead had the session as it was; the next process has the older state.
+            self.listener_went_back(number);
+        }
     }
 
     /// The client's end of a connection has come to the broker.

@@ -114,6 +114,7 @@ impl World {
                 self.note(&format!("stream: {name}"), || format!("{outcome:?}"));
             }
             CloudOut::Appended(key, records) => self.oracle.appended(&key, &records),
+            CloudOut::Retired(incarnation, outcome) => self.retired(incarnation, &outcome),
             CloudOut::Alarm(what) => self.note("cloud alarm", || what),
             CloudOut::Kafka(conn, bytes) => self.kafka_down(conn, bytes),
             CloudOut::KafkaClosed(_, why) => {

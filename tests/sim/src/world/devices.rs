@@ -9,6 +9,7 @@ use headwater_log::disk::Crash;
 use headwater_proto::{AlarmKind, EdgeName};
 
 use super::cards::{Card, CardId};
+use super::logs::Fork;
 use super::{Event, WALL_START_MS, World};
 use crate::cloud::LinkConn;
 use crate::edge::{Output, Settings, Setup, SimEdge, StartError, WorkKind};
@@ -43,6 +44,8 @@ pub(super) struct Device {
     pub died_at: Ms,
     /// It was resumed beside itself, or is what was resumed: it does not stop any more.
     pub resumed: bool,
+    /// What its process was told to become.
+    pub forks: Vec<Fork>,
 }
 
 impl Device {
@@ -73,6 +76,7 @@ impl World {
             syncs: (0, 0),
             died_at: 0,
             resumed: false,
+            forks: Vec::new(),
         })
     }
 
@@ -276,10 +280,18 @@ impl World {
                 let what = format!("device {device} {tp}: {kind:?} of a single honest card");
                 self.oracle.fail(what);
             }
+            AlarmKind::TwoLive { .. } if self.is_single(device) => {
+                let what = format!("device {device} {tp}: {kind:?} of a single honest card");
+                self.oracle.fail(what);
+            }
             AlarmKind::Forked { .. } => self.fork_fault(device),
-            AlarmKind::CloudWentBack { .. } => {
+            AlarmKind::CloudWentBack { acked, next } => {
                 let edge = self.devices[device].name.as_str().to_owned();
-                self.went_back.insert((edge, tp));
+                let lost = self.went_back.entry((edge, tp)).or_default();
+                lost.push((next.0, acked.0));
+            }
+            AlarmKind::Refused(reason) if self.plan.uplink.crowd => {
+                self.refused(device, tp, *reason);
             }
             AlarmKind::Quarantine(_) | AlarmKind::Refused(_) => {
                 if !card.copied && !card.rotten && !self.restored {
@@ -324,6 +336,7 @@ impl World {
         self.devices[device].died_at = self.now;
         self.exempt_unsynced(device);
         self.devices[device].halted.clear();
+        self.devices[device].forks.clear();
         self.link_lost(device);
         self.mqtt_lost(device);
         self.start_again(device);

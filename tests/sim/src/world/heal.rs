@@ -72,20 +72,27 @@ impl World {
     fn exempt_halted(&mut self) {
         self.exempt_went_back();
         for device in &self.devices {
-            let partitions = device.edge.iter().flat_map(|edge| edge.partitions());
-            for p in partitions.filter(|p| device.halted.contains(&p.tp)) {
+            let Some(edge) = &device.edge else { continue };
+            // All was quiet: what has not arrived was aside then, though its link may be down now.
+            let stays = |p: &PartitionView| p.acked < p.next && self.is_behind(device, &p.tp);
+            let aside = |p: &PartitionView| device.halted.contains(&p.tp) || stays(p);
+            let aside: Vec<PartitionView> = edge.partitions().into_iter().filter(aside).collect();
+            for p in aside {
                 let key = StreamKey {
                     edge: device.name.clone(),
                     incarnation: p.incarnation,
                     tp: p.tp.clone(),
                 };
                 let (from, to) = (p.acked.max(p.start).0, p.next.0);
-                let mut held = self.oracle.held(&key, from, to);
                 // Another machine may have the same log, and other records in it.
-                held.retain(|id| self.oracle.attempts[id].card == device.card);
-                let seen = self
-                    .oracle
-                    .exempt("quarantined", |id, _| held.contains(&id));
+                let own = |id: &Id| self.oracle.attempts[id].card == device.card;
+                let mut held = self.oracle.held(&key, from, to);
+                held.retain(own);
+                // What such a log drops is named there, and waits like the rest.
+                let mut gone = self.oracle.held_and_gone(&key, p.acked.0, from);
+                gone.retain(own);
+                let aside = |id: Id| held.contains(&id) || gone.contains(&id);
+                let seen = self.oracle.exempt("quarantined", |id, _| aside(id));
                 let unseen: BTreeSet<Id> = self.unseen(device.card, &p.tp);
                 let most = ((to - from).max(0) as u64).saturating_sub(held.len() as u64);
                 let rest = self
@@ -100,9 +107,7 @@ impl World {
     fn unseen(&self, card: CardId, tp: &TopicPartition) -> BTreeSet<Id> {
         let attempts = self.oracle.attempts.iter();
         let unseen = attempts.filter(|(id, attempt)| {
-            let here = attempt.log_topic == *tp.topic && attempt.edge_partition == tp.partition;
-            let before = attempt.rerouted.as_deref() == Some(&*tp.topic);
-            let on = attempt.acked && attempt.card == card && (here || before);
+            let on = attempt.acked && attempt.card == card && attempt.is_for(tp);
             on && !self.oracle.is_seen(**id)
         });
         unseen.map(|(id, _)| *id).collect()
@@ -136,7 +141,6 @@ impl World {
             device.outage_until = 0;
             device.wall_off_ms = 0;
         }
-        self.link_anew();
         self.empty_drawer();
         for listener in &mut self.listeners {
             listener.client.wake(self.now);
@@ -190,6 +194,7 @@ impl World {
             match &device.edge {
                 None => what += &format!(" device {number} is down,"),
                 Some(edge) => {
+                    what += &format!(" device {number} uses {:?},", edge.usage());
                     let stays = |p: &&PartitionView| p.acked < p.next || !self.cloud_has(device, p);
                     for p in edge.partitions().iter().filter(stays) {
                         what += &format!(" device {number} {p:?},");

@@ -9,6 +9,22 @@ use super::devices::DeviceId;
 use crate::oracle::{Gone, Why};
 use crate::payload::Id;
 
+/// A log is about to take another name.
+pub(super) struct Fork {
+    parent: StreamKey,
+    child: Incarnation,
+    since: i64,
+}
+
+impl Fork {
+    pub fn child_key(&self) -> StreamKey {
+        StreamKey {
+            incarnation: self.child,
+            ..self.parent.clone()
+        }
+    }
+}
+
 impl World {
     fn key(&self, device: DeviceId, tp: TopicPartition, incarnation: Incarnation) -> StreamKey {
         let edge = self.devices[device].name.clone();
@@ -31,6 +47,15 @@ impl World {
             format!("device {device}: {key} holds {records:?}")
         });
         self.oracle.sealed(&key, records);
+        // Until a fork is durable the log goes by its old name.
+        let forks = self.devices[device]
+            .forks
+            .iter()
+            .filter(|fork| fork.parent == key);
+        for fork in forks {
+            let since = records.partition_point(|(at, _)| *at < fork.since);
+            self.oracle.sealed(&fork.child_key(), &records[since..]);
+        }
     }
 
     /// A log names what it will never send: rightly, if there was a reason for it.
@@ -62,6 +87,11 @@ impl World {
             } => {
                 let key = self.key(device, tp.clone(), *parent);
                 self.oracle.forks(&key, *incarnation, fork.0);
+                self.devices[device].forks.push(Fork {
+                    parent: key,
+                    child: *incarnation,
+                    since: fork.0,
+                });
             }
             AlarmKind::DeadLetter { from, to, .. } => {
                 if self.plan.uplink.poison_one_in.is_none() {

@@ -8,6 +8,7 @@ mod cards;
 mod chaos;
 mod clients;
 mod cloud;
+mod crowd;
 mod cuts;
 mod devices;
 mod heal;
@@ -28,7 +29,7 @@ use bytes::Bytes;
 use headwater_batch::TopicPartition;
 use headwater_log::SimDisk;
 use headwater_log::durable::Rules;
-use headwater_proto::Channel;
+use headwater_proto::{Channel, EdgeName};
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::Instant;
 
@@ -153,8 +154,10 @@ pub struct World {
     resumed: bool,
     /// Devices whose card was another one before.
     swapped: BTreeSet<DeviceId>,
-    /// Streams whose edges have said that the cloud lost what it had acknowledged.
-    went_back: BTreeSet<(String, TopicPartition)>,
+    /// What the cloud lost of what it had acknowledged, as edges have said: ranges of offsets.
+    went_back: BTreeMap<(String, TopicPartition), Vec<(i64, i64)>>,
+    /// Streams for which somebody is about to make room in the cloud.
+    crowded: BTreeSet<(EdgeName, TopicPartition)>,
     /// Cards that were taken out, by device.
     drawer: Vec<(DeviceId, cards::CardId)>,
     /// Disks whose content was replaced: they still count.
@@ -163,8 +166,8 @@ pub struct World {
     cloud_faulty: bool,
     /// Its disk is full, also over restarts.
     cloud_full: bool,
-    /// What is being delivered to a client was sent by a process of this device that is no more.
-    heard_from_the_dead: Option<DeviceId>,
+    /// What is being delivered to a client was sent by a process that is no more.
+    hears_the_dead: bool,
 }
 
 impl World {
@@ -210,12 +213,13 @@ impl World {
             restored: false,
             resumed: false,
             swapped: BTreeSet::new(),
-            went_back: BTreeSet::new(),
+            went_back: BTreeMap::new(),
+            crowded: BTreeSet::new(),
             drawer: Vec::new(),
             spent: Vec::new(),
             cloud_faulty: false,
             cloud_full: false,
-            heard_from_the_dead: None,
+            hears_the_dead: false,
             plan,
             rng,
         };

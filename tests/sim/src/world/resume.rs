@@ -58,6 +58,7 @@ impl World {
             syncs: of.syncs,
             died_at: 0,
             resumed: true,
+            forks: Vec::new(),
         };
         self.put_device(twin)
     }

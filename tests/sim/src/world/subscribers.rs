@@ -135,9 +135,16 @@ impl World {
 
     /// Sessions of the device's broker are older, or gone: nobody's fault.
     pub(super) fn listeners_went_back(&mut self, device: DeviceId) {
-        for listener in self.listeners.iter_mut().filter(|l| l.device == device) {
-            listener.client.session_went_back();
-            listener.served.begin_anew();
+        for number in 0..self.listeners.len() {
+            if self.listeners[number].device == device {
+                self.listener_went_back(number);
+            }
         }
+    }
+
+    pub(super) fn listener_went_back(&mut self, number: usize) {
+        let listener = &mut self.listeners[number];
+        listener.client.session_went_back();
+        listener.served.begin_anew();
     }
 }

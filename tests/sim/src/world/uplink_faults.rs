@@ -34,6 +34,8 @@ impl World {
             Kind::Copy if !resumed => self.copy_running(device),
             Kind::Flood => self.flood(device),
             Kind::Resume => self.resume_twin(device),
+            Kind::Card => self.another_card(device),
+            Kind::Retire => self.retire_any(device),
             Kind::Copy => {}
         }
     }
@@ -115,6 +117,7 @@ impl World {
         if faults.copies && self.rng.one_in(2) {
             self.note("copied as it forks", || format!("device {device}"));
             self.copy_running(device);
+            self.retire_fork(device);
         }
         if faults.fork_crashes && self.rng.one_in(2) {
             self.note("crash as it forks", || format!("device {device}"));
@@ -191,28 +194,23 @@ impl World {
 
     /// The cloud asks for what it once acknowledged and what this log has no more.
     pub(super) fn is_halted(&self, device: &Device, edge: &SimEdge, tp: &TopicPartition) -> bool {
+        self.is_behind(device, tp) && edge.is_halted(tp)
+    }
+
+    /// The cloud lost what it had acknowledged of this.
+    pub(super) fn is_behind(&self, device: &Device, tp: &TopicPartition) -> bool {
         let stream = (device.name.as_str().to_owned(), tp.clone());
-        self.went_back.contains(&stream) && edge.is_halted(tp)
+        self.went_back.contains_key(&stream)
     }
 
-    /// What the cloud acknowledged after it was copied may be gone, if an alarm said so.
+    /// What the cloud acknowledged after it was copied may be gone, where an alarm said so: those records.
     pub(super) fn exempt_went_back(&mut self) {
-        for (edge, tp) in &self.went_back {
-            let exempt = self.oracle.exempt("the cloud went back", |_, attempt| {
-                attempt.edge == *edge
-                    && *attempt.log_topic == *tp.topic
-                    && attempt.edge_partition == tp.partition
-            });
-            self.journal.add("exempt: the cloud went back", exempt);
-        }
-    }
-
-    /// A dead letter or a fork that a medium refused is tried again at the next connection.
-    pub(super) fn link_anew(&mut self) {
-        for device in 0..self.devices.len() {
-            let fails = self.plan.uplink.poison_one_in.is_some();
-            if fails && self.card_of(device).faulty {
-                self.cut_link(device);
+        for ((edge, tp), lost) in &self.went_back {
+            for (from, to) in lost {
+                let lay = self.oracle.held_by_any(edge, tp, *from, *to);
+                let why = "the cloud went back";
+                let exempt = self.oracle.exempt(why, |id, _| lay.contains(&id));
+                self.journal.add("exempt: the cloud went back", exempt);
             }
         }
     }

@@ -34,6 +34,7 @@ pub(super) struct Watch {
 
 impl World {
     pub(super) fn look_at_devices(&mut self) {
+        self.look_at_places();
         for device in 0..self.devices.len() {
             if let Some(what) = self.look_at(device) {
                 self.oracle.fail(format!("device {device}: {what}"));
