@@ -52,6 +52,7 @@ const UPLINK: &[Rule] = &[
     Rule::GapOrder,
     Rule::NoGapBelowAcked,
     Rule::DeadLetter,
+    Rule::PersistAgain,
     Rule::Pinned,
     Rule::EqualCounts,
     Rule::Dedup,

@@ -12,7 +12,6 @@
 //! Of the uplink's rules these are not here:
 //! - DiscardUntilResume: DATA that was under way is judged by its offset too, and what is neither next nor
 //!   known is turned away: the rule is hardly ever the only one in the way.
-//! - GapOrder: none of the first 500 worlds sends a GAP while the DATA before it is refused.
 //! - PersistAgain: without it a stream waits for the next connection, and every world has one.
 //! - Pinned: a node asks for one pin of an edge at a time, so that two wishes never meet.
 //!
@@ -97,6 +96,7 @@ uplink_rules! {
     u3_resync: Resync, 25;
     u3_silent: Silent, 25;
     u4_gap_clip: GapClip, 5;
+    u4_gap_order: GapOrder, 133;
     u4_no_gap_below_acked: NoGapBelowAcked, 5;
     u5_dead_letter: DeadLetter, 1;
     u6_equal_counts: EqualCounts, 5;

@@ -38,12 +38,14 @@ pub struct Spell {
     pub loses_one_in: Option<u64>,
     /// One entry in so many is refused for now.
     pub refuses_one_in: Option<u64>,
+    /// Only those with records are.
+    pub only_data: bool,
     /// Only edge partitions whose names fall on this side.
     pub side: Option<bool>,
 }
 
 /// How long a refusal for now is under way, at most.
-const REFUSAL_MS: Ms = 300;
+const REFUSAL_MS: Ms = 2_000;
 
 /// What becomes of an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -98,7 +100,10 @@ impl Trouble {
             }
         }
         let spell = state.spell;
-        let refuses = spell.refuses_one_in.filter(|_| spell.meets(now, tp));
+        let spared = spell.only_data && entry.batch().is_none();
+        let refuses = spell
+            .refuses_one_in
+            .filter(|_| spell.meets(now, tp) && !spared);
         match refuses.is_some_and(|one_in| state.rng.one_in(one_in)) {
             true => {
                 state.fire("sink: refused for now");

@@ -138,6 +138,7 @@ impl World {
             holds: kind == 0 || kind == 4,
             loses_one_in: (kind == 1).then_some(2),
             refuses_one_in: (kind >= 2).then_some(2 + self.rng.below(3)),
+            only_data: self.rng.one_in(2),
             side: self.rng.one_in(2).then_some(self.rng.one_in(2)),
         };
         self.note("sink spell", || format!("{spell:?}"));
