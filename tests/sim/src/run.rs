@@ -198,8 +198,7 @@ pub fn fresh_seed() -> u64 {
 /// Seeds that a run of this size must have for every fault to be due.
 pub const SEEDS_FOR_ALL_FAULTS: u64 = 1_000;
 
-/// Faults and branches without which a green run says little. One is too rare for the first 500 worlds
-/// and so not here: "stream: position", an answer that says where a stream stands and nothing else.
+/// Faults and branches without which a green run says little.
 pub const MUST_FIRE: &[&str] = &[
     "disk: power cuts",
     "disk: kills",
@@ -305,6 +304,12 @@ pub const MUST_FIRE: &[&str] = &[
     "machine resumed beside itself",
     "alarm: quarantine",
     "stream: quarantined",
+    "stream: position",
+    "stream: refused",
+    "stream: retired",
+    "alarm: refused",
+    "operator retires",
+    "client: CONNECT refused",
 ];
 
 /// What never happened and should have.
