@@ -30,6 +30,9 @@ pub struct Config {
     pub queue_messages_max: usize,
     /// The same in bytes.
     pub queue_bytes_max: usize,
+    /// Bytes waiting for all sessions that outlive their connections; beyond it the longest queue drops
+    /// its oldest.
+    pub queues_bytes_max: usize,
     /// Bytes of retained messages in all; a publish beyond it is not retained, and counted.
     pub retained_bytes_max: usize,
     /// Subscriptions of one session at most; then SUBACK 0x97.
@@ -52,6 +55,7 @@ impl Default for Config {
             inflight_max: limits::INFLIGHT_MAX,
             queue_messages_max: limits::QUEUE_MESSAGES_MAX,
             queue_bytes_max: limits::QUEUE_BYTES_MAX,
+            queues_bytes_max: limits::QUEUES_BYTES_MAX,
             retained_bytes_max: limits::RETAINED_BYTES_MAX,
             subscriptions_max: limits::SUBSCRIPTIONS_MAX,
             sessions_max: limits::SESSIONS_MAX,

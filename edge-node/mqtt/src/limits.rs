@@ -39,6 +39,10 @@ pub const QUEUE_MESSAGES_MAX: usize = 10_000;
 /// The same in bytes.
 pub const QUEUE_BYTES_MAX: usize = 8 << 20;
 
+/// The same of all sessions that outlive their connections, together; beyond: the longest queue drops
+/// its oldest, counted. Nobody may ever come for some of them.
+pub const QUEUES_BYTES_MAX: usize = 32 << 20;
+
 /// Payload and topic bytes of all retained messages; beyond: not retained, counted.
 pub const RETAINED_BYTES_MAX: usize = 64 << 20;
 

@@ -492,6 +492,74 @@ fn a_full_session_queue_drops_the_oldest_and_the_window_goes_on() {
     assert!(w.broker.stats().dropped_queued > 0);
 }
 
+/// Nobody may ever come for a session: all of them together are bounded, the longest queue pays, and a
+/// restart gives the same.
+#[test]
+fn absent_sessions_hold_no_more_than_their_share_together() {
+    let mut w = World::with(Config {
+        queues_bytes_max: 10_000,
+        ..Config::default()
+    });
+    for (name, topic) in [("few", "t/few"), ("many", "t/many")] {
+        let (conn, _) = w.connect(v3(name, false));
+        w.send(conn, &subscribe(1, &[(topic, 1)], None));
+        w.hang_up(conn);
+    }
+    let (p, _) = w.connect(v3("p", true));
+    let text = |n: u16| format!("{n} {}", "x".repeat(200));
+    for n in 0..60u16 {
+        let topic = if n % 10 == 0 { "t/few" } else { "t/many" };
+        w.send(p, &publish(topic, &text(n), 1, n + 1).bytes());
+    }
+    let dropped = w.broker.stats().dropped_queued;
+    assert!(dropped > 20, "{dropped}");
+    w.crash();
+    assert_eq!(w.broker.stats().queued + dropped, 60);
+    let (few, _) = w.connect(v3("few", false));
+    assert_eq!(
+        payloads(&w.read(few), false).len(),
+        6,
+        "it has little, and keeps it"
+    );
+    let (many, _) = w.connect(v3("many", false));
+    let kept = payloads(&w.read(many), false);
+    assert_eq!(kept.len() as u64, 54 - dropped);
+    assert_eq!(kept.last().unwrap(), &text(59), "the oldest went");
+}
+
+/// A connected session pays too, and its window goes on.
+#[test]
+fn a_session_at_work_pays_for_another_one() {
+    let mut w = World::with(Config {
+        queues_bytes_max: 2_000,
+        inflight_max: 2,
+        ..Config::default()
+    });
+    let (b, _) = w.connect(v3("b", false));
+    w.send(b, &subscribe(1, &[("b", 1)], None));
+    let (c, _) = w.connect(v3("c", false));
+    w.send(c, &subscribe(1, &[("c", 1)], None));
+    w.hang_up(c);
+    w.read(b);
+    let (p, _) = w.connect(v3("p", true));
+    let long = "x".repeat(300);
+    for n in 1..=4u16 {
+        w.send(p, &publish("b", &format!("{n}{long}"), 1, n).bytes());
+    }
+    for n in 5..=8u16 {
+        w.send(p, &publish("c", &format!("{n}{long}"), 1, n).bytes());
+    }
+    assert!(w.broker.stats().dropped_queued >= 3);
+    let (mut got, mut open) = (Vec::new(), w.read(b));
+    while let Some(frame) = open.pop() {
+        let publish = frame.publish(false);
+        got.push(publish.payload[0]);
+        w.send(b, &puback(publish.id));
+        open.extend(w.read(b));
+    }
+    assert!(got.contains(&b'4'), "its newest comes: {got:?}");
+}
+
 /// [MQTT-3.3.4-9]: what a full queue drops under way still counts for the client.
 #[test]
 fn a_full_session_queue_keeps_to_the_receive_maximum() {

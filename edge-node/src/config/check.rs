@@ -45,7 +45,8 @@ impl Config {
         positive("mqtt.receive_maximum", mqtt.receive_maximum.into())?;
         positive("mqtt.inflight_max", mqtt.inflight_max.into())?;
         positive("mqtt.queue_messages_max", mqtt.queue_messages_max as u64)?;
-        positive("mqtt.queue_bytes_max", mqtt.queue_bytes_max as u64)
+        positive("mqtt.queue_bytes_max", mqtt.queue_bytes_max as u64)?;
+        positive("mqtt.queues_bytes_max", mqtt.queues_bytes_max as u64)
     }
 
     fn check_log(&self) -> Result<(), ConfigError> {
@@ -148,6 +149,8 @@ impl Config {
 
     pub(crate) fn broker_config(&self, random: u64) -> headwater_mqtt::Config {
         let mqtt = &self.mqtt;
+        // Both stand in two checkpoints: together they leave half of the log to records.
+        let share = usize::try_from(self.log.budget_bytes / 8).unwrap_or(usize::MAX);
         headwater_mqtt::Config {
             hash_seed: random,
             assigned_id_seed: random.rotate_left(32),
@@ -161,7 +164,8 @@ impl Config {
             inflight_max: mqtt.inflight_max,
             queue_messages_max: mqtt.queue_messages_max,
             queue_bytes_max: mqtt.queue_bytes_max,
-            retained_bytes_max: mqtt.retained_bytes_max,
+            queues_bytes_max: mqtt.queues_bytes_max.min(share),
+            retained_bytes_max: mqtt.retained_bytes_max.min(share),
             ..headwater_mqtt::Config::default()
         }
     }

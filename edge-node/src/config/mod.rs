@@ -50,6 +50,8 @@ pub struct Mqtt {
     pub queue_messages_max: usize,
     /// The same in bytes.
     pub queue_bytes_max: usize,
+    /// The same of all clients whose sessions outlive their connections.
+    pub queues_bytes_max: usize,
     /// Retained messages, all together.
     pub retained_bytes_max: usize,
     /// Longest life of a session without a connection; 0 means for ever.
@@ -195,6 +197,7 @@ impl Default for Mqtt {
             inflight_max: machine.inflight_max,
             queue_messages_max: machine.queue_messages_max,
             queue_bytes_max: machine.queue_bytes_max,
+            queues_bytes_max: machine.queues_bytes_max,
             retained_bytes_max: machine.retained_bytes_max,
             session_expiry_max_s: 0,
             keep_alive_max_s: machine.keep_alive_max_s,

@@ -3,7 +3,7 @@
 //! - It is what was published, at the lesser of the two QoS.
 //! - At QoS 2, and at QoS 0, a message is taken once; at QoS 1 it comes again with DUP only.
 //! - A session that stays is sent every message that was first sent after it had subscribed, and
-//!   acknowledged.
+//!   acknowledged, unless its broker had to let go of some that waited.
 //! - The first deliveries of one publisher on one topic at one QoS stand in their order.
 //! - What was delivered from QoS 1 on is durable: it stands in the cloud as what was acknowledged
 //!   does (the world tells the oracle so).
@@ -24,6 +24,8 @@ type Line = (usize, String, u8);
 pub struct Served {
     /// What was sent after this is owed; `None` before it has subscribed.
     since: Option<u64>,
+    /// Some of it was let go of.
+    loses: bool,
     taken: BTreeMap<Id, u32>,
     last: BTreeMap<Line, (u64, Id)>,
 }
@@ -32,6 +34,11 @@ impl Served {
     /// Whatever the session was, it is another one.
     pub fn begin_anew(&mut self) {
         *self = Served::default();
+    }
+
+    /// Its queue may have been too long for the broker.
+    pub fn lose(&mut self) {
+        self.loses = true;
     }
 
     /// SUBACK came, when so many had been sent by all.
@@ -94,7 +101,9 @@ impl Served {
         here: (CardId, u32),
         oracle: &'a Oracle,
     ) -> impl Iterator<Item = (&'a Id, &'a Attempt)> {
-        let since = self.since.filter(|_| !manner.clean && manner.qos > 0);
+        let since = self
+            .since
+            .filter(|_| !manner.clean && manner.qos > 0 && !self.loses);
         let root = manner.filter.trim_end_matches('#');
         oracle.attempts.iter().filter(move |(id, attempt)| {
             since.is_some_and(|since| attempt.first > since)

@@ -186,7 +186,12 @@ impl Broker {
                     },
                 );
             }
-            (_, false) => self.state.enqueue(sid, message, qos, true, identifiers),
+            (_, false) => {
+                // The connection is at work on its queue.
+                let out = &mut Vec::new();
+                self.state
+                    .enqueue(sid, message, qos, true, identifiers, out);
+            }
             (_, true) => {
                 conn.enqueues += 1;
                 let op = Op::Enqueue {

@@ -268,7 +268,9 @@ impl State {
             done: false,
             received: false,
         };
+        let before = queue.bytes;
         queue.insert(seq, entry);
+        self.weights.moved(sid, before, queue.bytes);
         self.stats.queued += 1;
         Ok(())
     }

@@ -16,6 +16,7 @@
 
 mod checkpoint;
 pub(crate) mod op;
+mod queues;
 pub(crate) mod session;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -28,7 +29,8 @@ use crate::topic::{self, Match, Options, Tree};
 use crate::{Config, QoS, Stats};
 use checkpoint::Key;
 use op::Op;
-use session::{Entry, Message, Session, Sid};
+use queues::Weights;
+use session::{Message, Session, Sid};
 
 /// What a restore found.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -82,6 +84,7 @@ pub(crate) struct State {
     pub stats: Stats,
     dirty: BTreeSet<Key>,
     found: Vec<Match<Sid>>,
+    weights: Weights,
     queue_messages_max: usize,
     queue_bytes_max: usize,
     retained_bytes_max: usize,
@@ -101,6 +104,7 @@ impl State {
             stats: Stats::default(),
             dirty: BTreeSet::new(),
             found: Vec::new(),
+            weights: Weights::new(config.queues_bytes_max),
             queue_messages_max: config.queue_messages_max,
             queue_bytes_max: config.queue_bytes_max,
             retained_bytes_max: config.retained_bytes_max,
@@ -166,8 +170,7 @@ impl State {
                 identifiers,
                 message,
             } => {
-                self.enqueue(*sid, message, *qos, true, identifiers.clone());
-                out.push(Delivery::grown(*sid));
+                self.enqueue(*sid, message, *qos, true, identifiers.clone(), out);
             }
             Op::Done { sid, id } => self.done(*sid, *id),
             Op::Received { sid, id } => self.received(*sid, *id),
@@ -206,6 +209,7 @@ impl State {
         }
         self.stats.queued -= session.queue.entries.len() as u64;
         if session.durable {
+            self.weights.moved(sid, session.queue.bytes, 0);
             self.durable_subscriptions -= session.subscriptions.len();
             self.dirty.insert(Key::Session(sid));
             for filter in session.subscriptions.into_keys() {
@@ -349,94 +353,7 @@ impl State {
                 });
             }
         } else {
-            self.enqueue(sid, message, qos, retain, identifiers);
-            out.push(Delivery::grown(sid));
-        }
-    }
-
-    /// Queues at QoS 1 or 2. At the bound the oldest goes.
-    pub fn enqueue(
-        &mut self,
-        sid: Sid,
-        message: &Arc<Message>,
-        qos: QoS,
-        retain: bool,
-        identifiers: Vec<u32>,
-    ) {
-        let Some(session) = self.sessions.get_mut(&sid) else {
-            return;
-        };
-        let entry = Entry {
-            id: 0,
-            qos,
-            retain,
-            identifiers,
-            bytes: message.bytes(),
-            message: Some(message.clone()),
-            maybe_sent: false,
-            done: false,
-            received: false,
-        };
-        let Some(seq) = session.queue.push(entry) else {
-            self.stats.dropped_queued += 1;
-            return;
-        };
-        self.stats.queued += 1;
-        let (durable, stored) = (session.durable, session.stored_seq);
-        let mut gone = Vec::new();
-        while session.queue.entries.len() > self.queue_messages_max
-            || session.queue.bytes > self.queue_bytes_max
-        {
-            let Some(oldest) = session.queue.oldest() else {
-                break;
-            };
-            let entry = session.queue.remove(oldest).filter(|entry| !entry.done);
-            if let (Some(entry), true) = (entry, session.conn.is_some()) {
-                session.dropped.push((oldest, entry.id));
-            }
-            gone.push(oldest);
-        }
-        self.stats.queued -= gone.len() as u64;
-        self.stats.dropped_queued += gone.len() as u64;
-        if durable {
-            self.dirty.insert(Key::Row(sid, seq));
-            self.dirty.insert(Key::Session(sid));
-            for seq in gone {
-                self.row_gone(sid, seq, stored);
-            }
-        }
-    }
-
-    /// The subscriber has it.
-    pub fn done(&mut self, sid: Sid, id: u16) {
-        let Some(session) = self.sessions.get_mut(&sid) else {
-            return;
-        };
-        let Some(seq) = session.queue.seq(id) else {
-            return;
-        };
-        session.queue.remove(seq);
-        self.stats.queued -= 1;
-        if session.durable {
-            let stored = session.stored_seq;
-            self.row_gone(sid, seq, stored);
-        }
-    }
-
-    /// PUBREC: the payload is not needed any more [MQTT-4.3.3-5].
-    pub fn received(&mut self, sid: Sid, id: u16) {
-        let Some(session) = self.sessions.get_mut(&sid) else {
-            return;
-        };
-        let Some((seq, entry)) = session.queue.by_id(id) else {
-            return;
-        };
-        entry.message = None;
-        entry.received = false;
-        let bytes = std::mem::take(&mut entry.bytes);
-        session.queue.bytes -= bytes;
-        if session.durable {
-            self.dirty.insert(Key::Row(sid, seq));
+            self.enqueue(sid, message, qos, retain, identifiers, out);
         }
     }
 

@@ -171,6 +171,8 @@ impl Setup {
         let broker = headwater_mqtt::Config {
             hash_seed: rng.u64(),
             assigned_id_seed: rng.u64(),
+            // As the node shares out its budget.
+            queues_bytes_max: (settings.budget_bytes / 8) as usize,
             ..headwater_mqtt::Config::default()
         };
         Ok(edge_node::core::Setup {

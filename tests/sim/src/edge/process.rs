@@ -77,6 +77,8 @@ pub struct SimEdge {
     uplink: Uplink,
     changes: tokio::sync::watch::Receiver<u64>,
     facts: Facts,
+    /// Messages that full session queues let go of, so far.
+    dropped: u64,
     out: VecDeque<Output>,
     /// When the parts run next because of mail.
     store_at: Option<Ms>,
@@ -149,6 +151,7 @@ impl SimEdge {
                 mail: VecDeque::new(),
             }),
             facts: Facts::new(counters),
+            dropped: 0,
             handle: store,
             to_store: core.to_store,
             syncs: BTreeMap::new(),
@@ -428,6 +431,13 @@ impl SimEdge {
             self.out.push_back(Output::Failed(reason.to_owned()));
             self.stop = Stop::Failed;
             return;
+        }
+        let dropped = self.hub.broker().stats().dropped_queued;
+        if dropped > self.dropped {
+            let detail = (dropped - self.dropped).to_string();
+            let what = "queue drops";
+            self.out.push_back(Output::Note { what, detail });
+            self.dropped = dropped;
         }
         self.out.append(&mut self.hub.outlet().out);
     }

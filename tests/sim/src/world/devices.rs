@@ -234,6 +234,9 @@ impl World {
                     self.oracle.fail(what);
                 }
                 self.hear_of_log(device, what, &detail);
+                if what == "queue drops" {
+                    self.listeners_lose(device);
+                }
                 if what == "refused full" {
                     self.oracle.refusing.insert(self.devices[device].card);
                 }

@@ -142,6 +142,13 @@ impl World {
         }
     }
 
+    /// A full queue let go of messages, nobody says whose.
+    pub(super) fn listeners_lose(&mut self, device: DeviceId) {
+        for listener in self.listeners.iter_mut().filter(|l| l.device == device) {
+            listener.served.lose();
+        }
+    }
+
     pub(super) fn listener_went_back(&mut self, number: usize) {
         let listener = &mut self.listeners[number];
         listener.client.session_went_back();
