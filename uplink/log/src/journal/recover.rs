@@ -162,15 +162,20 @@ impl Survey {
         self.files.iter().any(|f| f.header.is_some())
     }
 
-    /// Owner's headers with the first frame of their file, oldest first.
+    /// Owner's headers with the first frame of their file, oldest first. A file that a later one
+    /// makes void as a whole goes with this start, so what it says must not count in it.
     pub fn headers(&self) -> Vec<(u64, Vec<u8>)> {
-        let headers = self.files.iter().filter_map(|f| f.header.as_ref());
-        headers.map(|(h, owner)| (h.first, owner.clone())).collect()
+        let headers = self.files.iter().filter_map(|f| {
+            let (header, owner) = f.header.as_ref()?;
+            (header.first <= f.limit).then(|| (header.first, owner.clone()))
+        });
+        headers.collect()
     }
 
     /// The first frame that the journal can know of.
     pub fn start(&self) -> u64 {
-        self.files.iter().find_map(Surveyed::first).unwrap_or(0)
+        let firsts = self.files.iter().filter_map(Surveyed::first);
+        firsts.min().unwrap_or(0)
     }
 
     /// The highest position that is said to be synced (J1).

@@ -194,3 +194,36 @@ fn what_one_start_misses_no_later_one_finds() {
     }
     assert!(missed > 10 && headers > 10, "{missed} {headers}");
 }
+
+/// Gives both copies of a file's header another *first*, and the checksum that fits.
+fn say_first(disk: &SimDisk, path: &Path, first: u64) {
+    let file = disk.open(path, Open::Write).unwrap();
+    let mut bytes = vec![0; file.len().unwrap() as usize];
+    file.read_exact_at(&mut bytes, 0).unwrap();
+    let owner = u32::from_le_bytes(bytes[12..16].try_into().unwrap()) as usize;
+    let block = (96 + owner).next_multiple_of(4096);
+    for at in [0, block] {
+        let copy = &mut bytes[at..at + 96 + owner];
+        copy[32..40].copy_from_slice(&first.to_le_bytes());
+        let crc = crc32fast::hash(&copy[12..]);
+        copy[8..12].copy_from_slice(&crc.to_le_bytes());
+    }
+    file.write_at(&bytes, 0).unwrap();
+    file.sync_data().unwrap();
+}
+
+/// A header that says to come after a later file's frames: with it the file goes, and the frames of the
+/// later one must count at this start as they do at the next.
+#[test]
+fn a_first_above_a_later_files_first_hides_no_frames() {
+    let disk = SimDisk::new(7);
+    with_unsynced_tail(&disk);
+    drop(start(&disk, 2));
+    restart(&disk);
+    say_first(&disk, &journal(&disk, 0), 1 << 40);
+    for salt_seed in 3..6 {
+        let (_, recovered) = start(&disk, salt_seed);
+        assert_eq!(found(recovered), [5, 6, 7, 8, 9], "at start {salt_seed}");
+        restart(&disk);
+    }
+}
