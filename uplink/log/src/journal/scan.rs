@@ -129,8 +129,11 @@ pub(crate) fn scan(
             seen.torn = found.or(seen.torn);
         }
     }
-    if seen.torn.is_some() {
+    if seen.torn.is_some() || !seen.traces.is_empty() {
         seen.claimed = claimed(file, header.salt, at, next, &seen.traces)?;
+        if let Some((_, place)) = &seen.claimed {
+            seen.torn.get_or_insert_with(|| place.clone());
+        }
     }
     Ok(seen)
 }

@@ -129,6 +129,24 @@ fn of_many_rotten_groups_at_the_end_all_but_the_last_are_rot() {
     }
 }
 
+/// Nothing where the first should begin looks like a group any more, and the magic of the last is wrong:
+/// its salt and numbers prove that there was more.
+#[test]
+fn a_first_group_without_any_header_does_not_pass_for_the_end() {
+    for byte in [0, 0x55] {
+        let (disk, path, groups) = journal();
+        let file = disk.open(&path, Open::Write).unwrap();
+        file.write_at(&[byte; 48], groups[6]).unwrap();
+        file.sync_data().unwrap();
+        disk.rot(&path, groups[7], 0x40).unwrap();
+        let (report, found) = start(&disk);
+        assert_eq!(found, [0, 1, 2, 3, 4, 5]);
+        assert_eq!(report.lost.len(), 1, "{byte}: {report:?}");
+        assert_eq!(report.lost[0].frames, 6..7, "{byte}: {report:?}");
+        assert_eq!(report.cut.unwrap().at.0, 7, "{byte}");
+    }
+}
+
 /// One alone is a torn tail, whatever of it is damaged.
 #[test]
 fn one_rotten_group_at_the_end_is_cut() {
