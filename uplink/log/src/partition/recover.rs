@@ -8,7 +8,7 @@ use headwater_batch::{Limits, Offset, TopicPartition};
 use super::log::{Active, IndexFile, PartitionLog, Synced, list_segments, remove_segment};
 use super::shared::{SegmentInfo, Shared};
 use crate::disk::{Disk, DiskFile, Open};
-use crate::error::{LogError, is_full};
+use crate::error::{ErrorKind, LogError, is_full};
 use crate::segment::{
     BatchMeta, INDEX_BYTES_MAX, INDEX_ENTRY_BYTES, INDEX_INTERVAL_BYTES, IndexBuilder, OffsetEntry,
     TIME_ENTRY_BYTES, TimeEntry, index_problem, resync, scan, timeindex_problem,
@@ -104,7 +104,10 @@ fn remove_orphans(shared: &Shared, segments: &[(Offset, u64)]) -> Result<(), Log
 /// The last segment, as recovery leaves it.
 struct Tail {
     active: Active,
-    damaged: bool,
+    /// Nothing is appended to it, an empty segment takes its place: readers find what follows a
+    /// damaged place by name, and the next start, to which nothing may tell how far this one was
+    /// trusted, cuts what it takes for a torn tail in the last segment only.
+    seals: bool,
 }
 
 impl Tail {
@@ -138,7 +141,7 @@ impl Tail {
         if let Some(note) = &resumed.note {
             notes.push(format!("{}: {note}", shared.tp));
         }
-        let mut damaged = false;
+        let mut seals = known.journal_lost;
         loop {
             let (from, expected) = (resumed.builder.position(), resumed.builder.end());
             let mut misfit = false;
@@ -161,8 +164,10 @@ impl Tail {
             };
             let at = scanned.position;
             if at < trusted {
-                damaged = true;
-                let after = scanned.end..Offset::MAX;
+                seals = true;
+                // No batch of this segment lies further: what says so has a rotten base offset.
+                let most = base.0.saturating_add(i64::from(i32::MAX) + 1);
+                let after = scanned.end..Offset(most);
                 let found = resync(log.as_ref(), at + 1, trusted, after, limits);
                 if let Some((position, meta)) = found.map_err(io("read"))? {
                     let range = at..position;
@@ -183,11 +188,12 @@ impl Tail {
         }
         rewrite(log.as_ref(), trusted..resumed.builder.position()).map_err(io("rewrite"))?;
         let active = resumed.write(log, index, timeindex).map_err(io("index"))?;
-        Ok(Tail { active, damaged })
+        Ok(Tail { active, seals })
     }
 
     fn install(self, log: &mut PartitionLog, stamp: u64) -> Result<(), LogError> {
-        let (end, bytes) = (self.active.indexes.end(), self.active.indexes.position());
+        let indexes = &self.active.indexes;
+        let (base, end, bytes) = (indexes.base(), indexes.end(), indexes.position());
         log.active = Some(self.active);
         {
             let mut state = log.shared.state();
@@ -196,9 +202,12 @@ impl Tail {
                 last.bytes = bytes;
             }
         }
-        if self.damaged {
-            // Nothing is appended behind a damaged place: readers find the next segment by name.
+        if self.seals && end > base {
             log.roll(stamp)?;
+            match log.begin_segment(end, stamp).and_then(|()| log.sync()) {
+                Err(error) if error.kind() == ErrorKind::Full => {}
+                begun => begun?,
+            }
         }
         Ok(())
     }

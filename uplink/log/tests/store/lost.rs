@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use headwater_batch::{NewRecord, Offset, TopicPartition};
 use headwater_log::SimDisk;
 use headwater_log::disk::{Crash, Disk, Open};
-use headwater_log::store::{Entry, Full, GapReason, Store};
+use headwater_log::store::{Entry, Full, GapReason, Store, StoreConfig};
 
-use super::{NOW, config, offsets, open, restart, tp, try_open};
+use super::{NOW, config, offsets, open, restart, tp, try_open, write};
 
 fn one(tp: &TopicPartition, key: &str) -> Entry {
     let record = NewRecord::new(NOW, key.to_owned(), "value");
@@ -134,6 +134,70 @@ fn a_gap_before_the_first_segment_is_not_forgotten() {
         assert_eq!(gaps, [(Offset(0), Offset(2))], "at start {boot}");
         assert_eq!(offsets(&store, &a, Offset::ZERO), [2, 3]);
         store.tick(10_000).unwrap();
+    }
+}
+
+/// Sixty records in twenty batches of one segment, synced; journal and checkpoints are gone.
+fn segment_alone(disk: &SimDisk, cfg: &StoreConfig, a: &TopicPartition) -> PathBuf {
+    let mut store = open(disk, cfg, 1);
+    for n in 0..20 {
+        write(&mut store, a, 3, n * 20_000);
+    }
+    store.checkpoint(Vec::new(), 400_000).unwrap();
+    drop(store);
+    restart(disk, Crash::Kill);
+    for path in disk.files() {
+        let name = path.to_string_lossy();
+        if name.contains("/journal/") || name.contains("/checkpoints/") {
+            disk.remove(&path).unwrap();
+        }
+    }
+    PathBuf::from("/data/a-0/00000000000000000000.log")
+}
+
+fn one_segment() -> StoreConfig {
+    let mut cfg = config();
+    cfg.segment_bytes = 1 << 20;
+    cfg
+}
+
+/// What follows damage in the last segment is kept, and the next start, which finds a journal again,
+/// must not take it for a torn tail.
+#[test]
+fn what_follows_damage_when_the_journal_is_lost_is_kept_by_the_next_start() {
+    let (disk, cfg, a) = (SimDisk::new(5), one_segment(), tp("a-0"));
+    let path = segment_alone(&disk, &cfg, &a);
+    disk.rot(&path, 70, 0x10).unwrap();
+    let whole: Vec<i64> = (3..60).collect();
+    for (boot, how) in [(2, Crash::Kill), (3, Crash::Kill), (4, Crash::Power)] {
+        restart(&disk, how);
+        let store = open(&disk, &cfg, boot);
+        assert_eq!(offsets(&store, &a, Offset(3)), whole, "at start {boot}");
+        assert_eq!(store.next(&a), Some(Offset(60)));
+        assert_eq!(store.gaps(&a), []);
+    }
+}
+
+/// Base offsets are outside the CRC. One that rotted, behind another damage, leads nowhere.
+#[test]
+fn a_rotten_base_offset_behind_damage_costs_its_own_batch() {
+    let (disk, cfg, a) = (SimDisk::new(6), one_segment(), tp("a-0"));
+    let path = segment_alone(&disk, &cfg, &a);
+    for suffix in ["index", "timeindex"] {
+        disk.remove(&path.with_extension(suffix)).unwrap();
+    }
+    let mut length = [0; 4];
+    let file = disk.open(&path, Open::Read).unwrap();
+    file.read_exact_at(&mut length, 8).unwrap();
+    let second = 12 + u64::from(u32::from_be_bytes(length));
+    disk.rot(&path, 70, 0x10).unwrap();
+    disk.rot(&path, second + 1, 0x10).unwrap();
+    for boot in 2..4 {
+        restart(&disk, Crash::Kill);
+        let store = open(&disk, &cfg, boot);
+        assert_eq!(store.next(&a), Some(Offset(60)), "at start {boot}");
+        let found = offsets(&store, &a, Offset(6));
+        assert_eq!(found, (6..60).collect::<Vec<_>>(), "at start {boot}");
     }
 }
 
