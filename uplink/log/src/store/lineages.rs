@@ -58,13 +58,15 @@ impl Plausible for Named {
     }
 }
 
-impl Named {
-    /// Offsets below were in use, and durable, when this was written.
-    fn floor(&self) -> Offset {
-        let last = self.boots.last().map_or(Offset::ZERO, |(_, start)| *start);
-        last.max(self.since)
-    }
+/// Offsets below were in use, and durable, when a lineage said so.
+fn floor(since: Offset, boots: &[(u64, Offset)]) -> Offset {
+    boots
+        .iter()
+        .map(|(_, start)| *start)
+        .fold(since, Offset::max)
+}
 
+impl Named {
     /// Both copies together: one may be a write behind.
     fn unite(&mut self, other: Named) {
         let meta = |named: &Named| {
@@ -237,21 +239,21 @@ impl Replay {
             let named = lineages
                 .named
                 .get(&self.store.table.partitions[number].meta.tp);
-            if let (Some(named), true) = (named, self.store.cfg.rules.j2()) {
-                let floor = named.floor();
-                if self.packed[number] < floor {
-                    self.found += (floor.0 - self.packed[number].0) as u64;
-                    self.hole(number, floor);
-                    self.packed[number] = floor;
-                }
+            let meta = &mut self.store.table.partitions[number].meta;
+            if let Some(named) = named {
+                meta.merge_boots(named.boots.clone());
+            }
+            // Of all that tell, since the files will hold it from now on.
+            let floor = floor(meta.since, &meta.boots);
+            if self.packed[number] < floor && self.store.cfg.rules.j2() {
+                self.found += (floor.0 - self.packed[number].0) as u64;
+                self.hole(number, floor);
+                self.packed[number] = floor;
             }
             let packed = self.packed[number];
             let partition = &mut self.store.table.partitions[number];
             let meta = &mut partition.meta;
             meta.next = meta.next.max(packed);
-            if let Some(named) = named {
-                meta.merge_boots(named.boots.clone());
-            }
             let holds = meta.next > meta.start;
             let unnamed = holds && meta.boots.is_empty() && meta.forks == 0;
             let doubted = named.is_some_and(|named| named.in_doubt);

@@ -1,6 +1,7 @@
 //! The store on the simulated disk: each promise by itself. Random histories are in `crash/`.
 #![allow(clippy::unwrap_used)]
 
+mod again;
 mod faults;
 mod full;
 mod keep;

@@ -1,0 +1,97 @@
+//! What one start recovered the next one recovers, also from what no store of ours wrote under checksums
+//! that are right.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use headwater_batch::Offset;
+use headwater_log::checkpoint::FileStore;
+use headwater_log::disk::Crash;
+use headwater_log::durable::{Durable, DurableConfig};
+use headwater_log::store::{Gap, Lineage, StoreConfig};
+use headwater_log::{Disk, SimDisk};
+
+use super::{offsets, open, restart, tp};
+
+/// Kinds of frames: see FORMAT.md.
+const PARTITION: u8 = 3;
+
+/// With room in a group for the largest frame.
+fn config() -> StoreConfig {
+    let mut cfg = super::config();
+    cfg.journal_file_bytes = 4 << 20;
+    cfg.budget_bytes = 64 << 20;
+    cfg
+}
+
+fn journal(disk: &SimDisk) -> Durable {
+    let shared: Arc<dyn Disk> = Arc::new(disk.clone());
+    let checkpoints = FileStore::open(Arc::clone(&shared), Path::new("/data/checkpoints")).unwrap();
+    let cfg = DurableConfig {
+        file_bytes: config().journal_file_bytes,
+        ..DurableConfig::new("/data/journal", 9)
+    };
+    Durable::open(shared, Box::new(checkpoints), cfg).unwrap().0
+}
+
+/// A journal with these frames.
+fn with_frames(frames: &[(u8, Vec<u8>)]) -> SimDisk {
+    let disk = SimDisk::new(1);
+    let mut journal = journal(&disk);
+    for (kind, payload) in frames {
+        journal.stage(*kind, payload).unwrap();
+    }
+    journal.commit().unwrap();
+    disk
+}
+
+fn bytes(frame: &impl serde::Serialize) -> Vec<u8> {
+    postcard::to_stdvec(frame).unwrap()
+}
+
+type Found = (
+    [Option<Offset>; 4],
+    Vec<Gap>,
+    Option<(u128, Offset)>,
+    Vec<i64>,
+);
+
+/// What three starts make of `a-0`, the same each time.
+fn same_each_time(disk: &SimDisk) -> Found {
+    let a = tp("a-0");
+    let mut all: Vec<Found> = (2..5)
+        .map(|boot| {
+            restart(disk, Crash::Kill);
+            let store = open(disk, &config(), boot);
+            let name = |lineage: Lineage| (lineage.incarnation, lineage.since);
+            let numbers = [
+                store.start(&a),
+                store.acked(&a),
+                store.next(&a),
+                store.sealed_end(&a),
+            ];
+            let start = store.start(&a).unwrap_or_default();
+            let read = store.reader(&a).map(|_| offsets(&store, &a, start));
+            (
+                numbers,
+                store.gaps(&a),
+                store.lineage(&a).map(name),
+                read.unwrap_or_default(),
+            )
+        })
+        .collect();
+    let last = all.pop().unwrap();
+    for (n, found) in all.iter().enumerate() {
+        assert_eq!(found, &last, "start {} and the last", n + 1);
+    }
+    last
+}
+
+/// The lineage's own files hold the birth from the first start on.
+#[test]
+fn a_birth_above_the_next_offset() {
+    let birth = (tp("a-0"), 1u128, 1u64, Offset(13));
+    let disk = with_frames(&[(PARTITION, bytes(&birth))]);
+    let (numbers, ..) = same_each_time(&disk);
+    assert_eq!(numbers[2], Some(Offset(13)));
+}
