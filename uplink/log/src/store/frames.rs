@@ -3,10 +3,13 @@
 //! Everything is postcard. Frames are idempotent: replaying one that a checkpoint already covers
 //! changes nothing, because offsets are explicit (J2), cursors only grow and ranges unite.
 
-use headwater_batch::{NewRecord, Offset, TopicPartition};
+use headwater_batch::{Limits, NewRecord, Offset, TopicPartition};
 use serde::{Deserialize, Serialize};
 
 use crate::store::Gap;
+
+/// Kafka knows -1 for "no timestamp" and nothing below.
+pub(super) const TIMESTAMP_MIN: i64 = -1;
 
 pub(super) const ENTRY: u8 = 1;
 pub(super) const BOOT: u8 = 2;
@@ -126,8 +129,13 @@ impl Plausible for Gap {
 
 impl Plausible for EntryFrame {
     fn is_plausible(&self) -> bool {
-        let all = self.records.iter();
-        self.total <= PLAUSIBLE_MAX && all.map(|r| r.offset).all(plausible)
+        // What no stage would have taken, no batch takes.
+        let fits = |record: &NewRecord| {
+            record.timestamp >= TIMESTAMP_MIN
+                && record.bytes_bound() <= Limits::UPLINK.records_bytes_max
+        };
+        let mut all = self.records.iter();
+        self.total <= PLAUSIBLE_MAX && all.all(|r| plausible(r.offset) && fits(&r.record))
     }
 }
 

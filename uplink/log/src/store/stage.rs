@@ -258,8 +258,7 @@ fn entry_bytes(entry: &Entry) -> Result<usize, Refused> {
 
 /// J9: a wall clock before the floor is not believed, and says so until clocks are repaired.
 fn mark_clock(record: &mut NewRecord, floor_ms: i64) {
-    // Kafka knows -1 for "no timestamp" and nothing below.
-    record.timestamp = record.timestamp.max(-1);
+    record.timestamp = record.timestamp.max(frames::TIMESTAMP_MIN);
     if record.timestamp < floor_ms {
         let value = Some(bytes::Bytes::from_static(CLOCK_UNSET));
         record.headers.push(NewHeader {

@@ -4,16 +4,17 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use headwater_batch::Offset;
+use headwater_batch::{NewRecord, Offset};
 use headwater_log::checkpoint::FileStore;
 use headwater_log::disk::Crash;
 use headwater_log::durable::{Durable, DurableConfig};
 use headwater_log::store::{Gap, Lineage, StoreConfig};
 use headwater_log::{Disk, SimDisk};
 
-use super::{offsets, open, restart, tp};
+use super::{NOW, offsets, open, restart, tp};
 
 /// Kinds of frames: see FORMAT.md.
+const ENTRY: u8 = 1;
 const PARTITION: u8 = 3;
 
 /// With room in a group for the largest frame.
@@ -47,6 +48,14 @@ fn with_frames(frames: &[(u8, Vec<u8>)]) -> SimDisk {
 
 fn bytes(frame: &impl serde::Serialize) -> Vec<u8> {
     postcard::to_stdvec(frame).unwrap()
+}
+
+/// ENTRY with one record.
+fn entry(total: u64, offset: i64, record: &NewRecord) -> (u8, Vec<u8>) {
+    (
+        ENTRY,
+        bytes(&(total, vec![(tp("a-0"), Offset(offset), record)])),
+    )
 }
 
 type Found = (
@@ -94,4 +103,22 @@ fn a_birth_above_the_next_offset() {
     let disk = with_frames(&[(PARTITION, bytes(&birth))]);
     let (numbers, ..) = same_each_time(&disk);
     assert_eq!(numbers[2], Some(Offset(13)));
+}
+
+#[test]
+fn a_record_that_no_batch_takes() {
+    let fine = NewRecord::new(NOW, "k", "v");
+    let negative = NewRecord::new(-2, "k", "v");
+    let large = NewRecord::new(NOW, "k", vec![7u8; (1 << 20) + 100]);
+    for wrong in [&negative, &large] {
+        let disk = SimDisk::new(1);
+        let mut journal = journal(&disk);
+        for (kind, payload) in [entry(0, 0, &fine), entry(1, 1, wrong), entry(2, 2, &fine)] {
+            journal.stage(kind, &payload).unwrap();
+            journal.commit().unwrap();
+        }
+        drop(journal);
+        let (.., read) = same_each_time(&disk);
+        assert_eq!(read, [0, 2]);
+    }
 }
