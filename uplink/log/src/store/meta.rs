@@ -113,8 +113,11 @@ impl PartitionMeta {
         self.next = self.next.max(theirs.next);
         self.start = self.start.max(theirs.start);
         self.merge_boots(theirs.boots);
+        // What is known is as new: the header may be a copy of an older file's.
         for gap in theirs.gaps {
-            self.add_gap(gap);
+            for (from, to) in self.uncovered(gap.from, gap.to) {
+                self.add_gap(Gap { from, to, ..gap });
+            }
         }
     }
 

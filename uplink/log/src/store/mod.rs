@@ -24,6 +24,7 @@
 //! ```
 
 mod checkpoint;
+mod checkpointed;
 mod commit;
 mod config;
 mod frames;

@@ -1,17 +1,15 @@
 //! Recovery: checkpoint, headers and frames of the journal, and the data directory, put together.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use headwater_batch::{Limits, Offset, TopicPartition};
 
-use super::frames::{
-    self, BOOT_PARTITIONS_MAX, BootFrame, BootPartition, GapFrame, PLAUSIBLE_MAX, Plausible,
-};
+use super::checkpointed::Checkpointed;
+use super::frames::{self, BOOT_PARTITIONS_MAX, BootFrame, BootPartition, GapFrame, Plausible};
 use super::gather::Gather;
 use super::lineages::Lineages;
 use super::meta::{Header, OWNER, PARTITION_KEY, PartitionMeta, STORE, STORE_KEY, StoreMeta};
-use super::stage::ENTRY_RECORDS_MAX;
 use super::table::{Partition, Table};
 use super::{Durability, Gap, Ms, Recovered, Store, StoreConfig};
 use crate::disk::{Disk, create_dirs};
@@ -101,13 +99,6 @@ pub(super) fn open(
     replay.rotten = !recovered.report.journal.lost.is_empty();
     replay.load(recovered)?;
     replay.finish(&start, frames_lost)
-}
-
-/// The store's part of a checkpoint.
-#[derive(Default)]
-struct Checkpointed {
-    store: StoreMeta,
-    partitions: BTreeMap<TopicPartition, (PartitionMeta, Vec<u8>)>,
 }
 
 impl Store {
@@ -373,50 +364,6 @@ impl Replay {
         // What was replayed now need not be replayed again.
         store.checkpoint_wanted = store.durable.live_bytes() >= store.cfg.journal_file_bytes;
         Ok((store, out))
-    }
-
-    /// Frames were lost whose records nothing tells of. No partition that they may have written
-    /// to uses their offsets again.
-    fn skip_lost(&mut self) {
-        let end = self.store.durable.end().0;
-        let tail = end.saturating_sub(self.expected);
-        if tail > 0 {
-            self.note(format!("{tail} journal frames at the end are lost"));
-            self.unsure.iter_mut().for_each(|unsure| *unsure = true);
-        }
-        let lost = self.lost.saturating_sub(self.found);
-        let lost = lost.saturating_add(tail.saturating_mul(ENTRY_RECORDS_MAX as u64));
-        if lost == 0 || !self.store.cfg.rules.j2() {
-            return;
-        }
-        for number in 0..self.packed.len() {
-            if self.unsure[number] {
-                let meta = &mut self.store.table.partitions[number].meta;
-                let from = meta.next.max(self.packed[number]);
-                let next = from.0 as u64 + lost.min(PLAUSIBLE_MAX);
-                meta.next = Offset(next.min(PLAUSIBLE_MAX) as i64).max(from);
-            }
-        }
-        self.store.total = (self.store.total + lost.min(PLAUSIBLE_MAX)).min(PLAUSIBLE_MAX);
-    }
-}
-
-impl Checkpointed {
-    /// Partitions that the checkpoint does not know, as a header has them; cursors by the greater.
-    fn merge(&mut self, header: Header) {
-        self.store.total = self.store.total.max(header.store.total);
-        self.store.clock_ms = self.store.clock_ms.max(header.store.clock_ms);
-        for theirs in header.partitions {
-            match self.partitions.get_mut(&theirs.tp) {
-                Some((ours, _)) if ours.next >= theirs.next => {}
-                Some((ours, saved)) if saved.is_empty() => *ours = theirs,
-                Some((ours, _)) => ours.next = theirs.next,
-                None => {
-                    self.partitions
-                        .insert(theirs.tp.clone(), (theirs, Vec::new()));
-                }
-            }
-        }
     }
 }
 

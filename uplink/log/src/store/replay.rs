@@ -3,11 +3,12 @@
 use headwater_batch::{Offset, TopicPartition};
 
 use super::frames::{
-    self, AckedFrame, BootFrame, EntryFrame, ForkFrame, GapFrame, LogStartFrame, PartitionFrame,
-    Plausible,
+    self, AckedFrame, BootFrame, EntryFrame, ForkFrame, GapFrame, LogStartFrame, PLAUSIBLE_MAX,
+    PartitionFrame, Plausible,
 };
 use super::meta::Header;
 use super::open::Replay;
+use super::stage::ENTRY_RECORDS_MAX;
 use super::{Gap, GapReason};
 use crate::durable::Frame;
 use crate::error::LogError;
@@ -235,6 +236,31 @@ impl Replay {
             reason: GapReason::Corrupt,
         };
         self.holes.push((number, gap));
+    }
+
+    /// Frames were lost whose records nothing tells of. No partition that they may have written
+    /// to uses their offsets again.
+    pub(super) fn skip_lost(&mut self) {
+        let end = self.store.durable.end().0;
+        let tail = end.saturating_sub(self.expected);
+        if tail > 0 {
+            self.note(format!("{tail} journal frames at the end are lost"));
+            self.unsure.iter_mut().for_each(|unsure| *unsure = true);
+        }
+        let lost = self.lost.saturating_sub(self.found);
+        let lost = lost.saturating_add(tail.saturating_mul(ENTRY_RECORDS_MAX as u64));
+        if lost == 0 || !self.store.cfg.rules.j2() {
+            return;
+        }
+        for number in 0..self.packed.len() {
+            if self.unsure[number] {
+                let meta = &mut self.store.table.partitions[number].meta;
+                let from = meta.next.max(self.packed[number]);
+                let next = from.0 as u64 + lost.min(PLAUSIBLE_MAX);
+                meta.next = Offset(next.min(PLAUSIBLE_MAX) as i64).max(from);
+            }
+        }
+        self.store.total = (self.store.total + lost.min(PLAUSIBLE_MAX)).min(PLAUSIBLE_MAX);
     }
 
     /// Holes that neither retention nor a known gap explains.

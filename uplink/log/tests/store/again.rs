@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use headwater_batch::{NewRecord, Offset};
+use headwater_batch::{NewRecord, Offset, TopicPartition};
 use headwater_log::checkpoint::FileStore;
 use headwater_log::disk::Crash;
 use headwater_log::durable::{Durable, DurableConfig};
@@ -13,9 +13,11 @@ use headwater_log::{Disk, SimDisk};
 
 use super::{NOW, offsets, open, restart, tp};
 
-/// Kinds of frames: see FORMAT.md.
+/// Kinds of frames, and the key of a partition in the checkpoint: see FORMAT.md.
 const ENTRY: u8 = 1;
+const BOOT: u8 = 2;
 const PARTITION: u8 = 3;
+const CHECKPOINT_KEY: &[u8] = b"spa-0";
 
 /// With room in a group for the largest frame.
 fn config() -> StoreConfig {
@@ -94,6 +96,45 @@ fn same_each_time(disk: &SimDisk) -> Found {
         assert_eq!(found, &last, "start {} and the last", n + 1);
     }
     last
+}
+
+/// A partition's state in headers and checkpoints.
+fn state(tp: &TopicPartition, next: i64, start: i64, acked: i64) -> impl serde::Serialize {
+    let (boots, gaps) = (vec![(1u64, 0i64)], Vec::<Gap>::new());
+    let synced: Option<(i64, u64, i64)> = None;
+    let (stamps, digest) = (Vec::<(i64, u64)>::new(), None::<(i64, u64)>);
+    let lineage = (1u128, 0i64, 0u32);
+    let (incarnation, since, forks) = lineage;
+    (
+        (tp.clone(), next, start, acked),
+        (incarnation, since, forks),
+        (boots, gaps, synced, stamps, digest),
+    )
+}
+
+/// A start that opens a new journal file copies the newest header into it, behind the checkpoint.
+#[test]
+fn a_header_that_knows_more_than_its_checkpoint() {
+    let disk = SimDisk::new(1);
+    let a = tp("a-0");
+    let mut journal = journal(&disk);
+    journal
+        .stage(BOOT, &bytes(&(0u64, 0u64, 1u64, Vec::<u8>::new())))
+        .unwrap();
+    journal.commit().unwrap();
+    let changes = vec![(CHECKPOINT_KEY.to_vec(), Some(bytes(&state(&a, 9, 0, 2))))];
+    let header = bytes(&((9u64, 0u64), vec![state(&a, 9, 4, 6)]));
+    let at = journal.end();
+    journal.checkpoint(at, changes, header, &[]).unwrap();
+    // Not known to be synced, so the next start copies it into a new file.
+    journal
+        .stage(BOOT, &bytes(&(9u64, 0u64, 1u64, Vec::<u8>::new())))
+        .unwrap();
+    let job = journal.begin_write().unwrap().unwrap();
+    journal.finish_commit(job.run()).unwrap();
+    drop(journal);
+    let (numbers, ..) = same_each_time(&disk);
+    assert_eq!(numbers[..2], [Some(Offset(4)), Some(Offset(6))]);
 }
 
 /// The lineage's own files hold the birth from the first start on.
