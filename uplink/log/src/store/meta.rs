@@ -220,6 +220,15 @@ impl PartitionMeta {
         self.gaps = gaps;
     }
 
+    /// Known holes right before the first segment are no retention's: the log begins with them.
+    pub(super) fn begin_with_gaps(&mut self) {
+        for gap in self.gaps.iter().rev() {
+            if gap.from < self.start && self.start <= gap.to {
+                self.start = gap.from;
+            }
+        }
+    }
+
     /// Forgets holes that nobody can meet any more.
     pub(super) fn prune(&mut self) {
         let (start, acked) = (self.start, self.acked);

@@ -46,6 +46,8 @@ pub(super) struct Replay {
     pub(super) holes: Vec<(usize, Gap)>,
     /// The offset behind what is in segments and packer, by partition.
     pub(super) packed: Vec<Offset>,
+    /// Where the first segment begins of those partitions whose log start nothing has told yet.
+    pub(super) untold: Vec<Option<Offset>>,
     /// Records that are known to be lost, and those whose offsets are known.
     pub(super) lost: u64,
     pub(super) found: u64,
@@ -158,6 +160,7 @@ impl Replay {
             out: Recovered::default(),
             holes: Vec::new(),
             packed: Vec::new(),
+            untold: Vec::new(),
             lost: 0,
             found: 0,
             rotten: false,
@@ -293,9 +296,11 @@ impl Replay {
             store.new_log(&tp)
         };
         let first = log.shared.state().segments.first().map(|first| first.base);
+        let untold = meta.is_none().then(|| first.unwrap_or_default());
         let mut meta = meta.unwrap_or_else(|| {
-            let start = first.unwrap_or_default();
-            PartitionMeta::new(tp, self.store.incarnation_if_new, start)
+            let mut meta = PartitionMeta::new(tp, self.store.incarnation_if_new, Offset::ZERO);
+            meta.since = first.unwrap_or_default();
+            meta
         });
         self.lineages.name(&mut meta);
         if first.is_none() {
@@ -309,6 +314,7 @@ impl Replay {
         partition.saved = saved;
         partition.publish();
         self.packed.push(packed);
+        self.untold.push(untold);
         self.unsure.push(false);
         Ok(self.store.table.add(partition))
     }
@@ -324,6 +330,7 @@ impl Replay {
         self.store.append_sealed(start.now)?;
         self.settle_lineages(frames_lost);
         self.skip_lost();
+        self.guess_starts();
         for number in 0..self.packed.len() {
             let next = match self.store.cfg.rules.j2() {
                 true => self.store.table.partitions[number].meta.next,
@@ -335,7 +342,6 @@ impl Replay {
             let partition = &mut self.store.table.partitions[number];
             partition.meta.next = next.max(partition.log.end());
             partition.going = partition.meta.start;
-            partition.publish();
             let clock = self.store.clock_base;
             partition.log.stamp_others(&partition.meta.stamps, clock);
             partition.log.delete_below(partition.meta.start)?;
@@ -345,7 +351,10 @@ impl Replay {
             holes.extend(self.unheard());
         }
         let Replay {
-            mut store, mut out, ..
+            mut store,
+            mut out,
+            untold,
+            ..
         } = self;
         store.clock_seen = store.clock_base;
         store.segment_bytes = store.table.partitions.iter().map(|p| p.log.bytes()).sum();
@@ -355,7 +364,10 @@ impl Replay {
             format!("{tp}: offsets {}..{} are lost", gap.from, gap.to)
         });
         out.notes.extend(gaps);
-        for partition in &mut store.table.partitions {
+        for (partition, untold) in store.table.partitions.iter_mut().zip(untold) {
+            if untold.is_some() {
+                partition.meta.begin_with_gaps();
+            }
             partition.meta.prune();
             partition.publish();
             partition.extend_over_gaps();

@@ -194,6 +194,7 @@ impl Replay {
         if let Some(digest) = frame.digest {
             partition.meta.digest = Some((frame.start, digest));
         }
+        self.untold[number] = None;
         self.packed[number] = self.packed[number].max(frame.start);
         Ok(())
     }
@@ -212,6 +213,7 @@ impl Replay {
                 self.packed[number] = theirs.next;
             }
             self.unsure[number] = false;
+            self.untold[number] = None;
             // The frames that told of all this may be among the lost.
             self.store.table.partitions[number].meta.merge(theirs);
         }
@@ -261,6 +263,16 @@ impl Replay {
             }
         }
         self.store.total = (self.store.total + lost.min(PLAUSIBLE_MAX)).min(PLAUSIBLE_MAX);
+    }
+
+    /// Where logs begin of which nothing told it: with their first segment.
+    pub(super) fn guess_starts(&mut self) {
+        let partitions = self.store.table.partitions.iter_mut();
+        for (partition, untold) in partitions.zip(&self.untold) {
+            if let Some(first) = untold {
+                partition.meta.start = *first;
+            }
+        }
     }
 
     /// Holes that neither retention nor a known gap explains.

@@ -101,7 +101,7 @@ impl Partition {
     /// Brings what readers see up to the state.
     pub(super) fn publish(&self) {
         let mut state = self.log.shared.state();
-        state.start = state.start.max(self.meta.start);
+        state.start = self.meta.start;
         state.gaps.clone_from(&self.meta.gaps);
     }
 

@@ -127,11 +127,12 @@ fn a_gap_before_the_first_segment_is_not_forgotten() {
     group(&mut store, &a, &["third", "fourth"]);
     drop(store);
     rot_key(&disk, "second");
-    for boot in 2..5 {
-        restart(&disk, Crash::Power);
+    for (boot, how) in [(2, Crash::Power), (3, Crash::Power), (4, Crash::Kill)] {
+        restart(&disk, how);
         let mut store = open(&disk, &config(), boot);
         let gaps: Vec<_> = store.gaps(&a).iter().map(|g| (g.from, g.to)).collect();
         assert_eq!(gaps, [(Offset(0), Offset(2))], "at start {boot}");
+        assert_eq!(store.start(&a), Some(Offset::ZERO), "at start {boot}");
         assert_eq!(offsets(&store, &a, Offset::ZERO), [2, 3]);
         store.tick(10_000).unwrap();
     }
