@@ -57,6 +57,10 @@ fn write(disk: &SimDisk, path: &Path, bytes: &[u8]) {
     file.write_at(bytes, 0)
         .expect("a simulated file takes bytes");
     file.sync_data().expect("a simulated disk syncs");
+    // The names as well: what is laid is what a medium has.
+    for dir in dir.ancestors() {
+        disk.sync_dir(dir).expect("a simulated disk syncs");
+    }
 }
 
 /// The sections of what is on the disk: for seeds.

@@ -1,18 +1,20 @@
 //! The edge's whole log: bytes as journal, checkpoints, segments and indexes of a data directory. It
-//! opens, reads every partition, takes a record, seals, takes a checkpoint, loses power, opens again.
+//! opens, reads every partition, is killed and opens again, loses power and opens again; then it takes a record, seals, takes a
+//! checkpoint, loses power, opens again.
 //!
-//! Asserted: it starts on any disk and never gives out a batch that does not prove itself. And, unless
-//! checksums were made to fit: the record that it took stands at its offset after the power cut.
+//! Asserted: it starts on any disk and never gives out a batch that does not prove itself. What one
+//! start recovers the next one recovers, also where checksums were made to fit. And, unless they were:
+//! the record that it took stands at its offset after the power cut.
 //!
 //! Memory: the simulated disk's two images, batches of 1 MiB, a journal group of 8 MiB.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use headwater_batch::{BatchView, Decoder, Limits, NewRecord, Offset, TopicPartition};
+use headwater_batch::{BatchView, Decoder, Limits, NewRecord, Offset, TopicPartition, digest};
 use headwater_log::checkpoint::FileStore;
 use headwater_log::disk::Crash;
-use headwater_log::store::{Chunk, Entry, Refused, Store, StoreConfig};
+use headwater_log::store::{Chunk, Entry, Gap, Lineage, ReadError, Refused, Store, StoreConfig};
 use headwater_log::{Disk, LogError, SimDisk, inspect};
 
 use super::{files, named};
@@ -84,8 +86,18 @@ fn run(data: &[u8]) {
     let _ = inspect::verify(&disk, Path::new("d"), &mut sink);
     let _ = inspect::dump(&disk, Path::new("d"), true, &mut sink);
     let mut store = open(&disk, 2).expect("it starts on any disk");
-    for tp in store.partitions() {
-        read_all(&store, &tp);
+    let mut first = found(&store);
+    for (boot, how) in [(4, Crash::Kill), (5, Crash::Power)] {
+        // What was never synced may be claimed to be where checksums were made to fit.
+        if how == Crash::Kill || fits == 0 {
+            drop(store);
+            disk.crash(how);
+            disk.restart();
+            store = open(&disk, boot).expect("it starts again");
+            let again = found(&store);
+            same(&first, &again, boot);
+            first = again;
+        }
     }
     let Some(offset) = write(&mut store) else {
         return;
@@ -131,33 +143,113 @@ fn write(store: &mut Store) -> Option<Offset> {
     Some(staged.offsets[0])
 }
 
-/// The offsets that can be read; what is between them is a gap, said as such.
-fn read_all(store: &Store, tp: &TopicPartition) -> Vec<i64> {
+/// What a start recovered of a partition.
+#[derive(Debug, PartialEq)]
+struct Found {
+    start: Option<Offset>,
+    next: Option<Offset>,
+    sealed_end: Option<Offset>,
+    acked: Option<Offset>,
+    in_doubt: bool,
+    gaps: Vec<Gap>,
+    lineage: Option<Lineage>,
+    /// What a reader meets from the start on.
+    read: Vec<Read>,
+}
+
+#[derive(Debug, PartialEq)]
+enum Read {
+    /// Offset, timestamp, digest of the rest.
+    Record(Offset, i64, u64),
+    Undecodable(Offset),
+    Gap(Gap),
+    Damaged(Offset, Offset),
+}
+
+fn found(store: &Store) -> Vec<(TopicPartition, Found)> {
+    let all = store.partitions().into_iter();
+    all.map(|tp| {
+        let found = Found {
+            start: store.start(&tp),
+            next: store.next(&tp),
+            sealed_end: store.sealed_end(&tp),
+            acked: store.acked(&tp),
+            in_doubt: store.in_doubt(&tp),
+            gaps: store.gaps(&tp),
+            lineage: store.lineage(&tp),
+            read: read_all(store, &tp),
+        };
+        (tp, found)
+    })
+    .collect()
+}
+
+/// Nothing was written in between: whatever the files say, they say it again. Only the start itself
+/// is new.
+fn same(first: &[(TopicPartition, Found)], again: &[(TopicPartition, Found)], boot: u64) {
+    let names = |all: &[(TopicPartition, Found)]| -> Vec<_> {
+        all.iter().map(|(tp, _)| tp.clone()).collect()
+    };
+    assert_eq!(names(first), names(again), "the partitions");
+    for ((tp, first), (_, again)) in first.iter().zip(again) {
+        assert_eq!(first.start, again.start, "{tp}: start");
+        assert_eq!(first.next, again.next, "{tp}: next");
+        assert_eq!(first.sealed_end, again.sealed_end, "{tp}: sealed end");
+        assert_eq!(first.acked, again.acked, "{tp}: acked");
+        assert_eq!(first.in_doubt, again.in_doubt, "{tp}: in doubt");
+        assert_eq!(first.gaps, again.gaps, "{tp}: gaps");
+        assert_eq!(first.read, again.read, "{tp}: what can be read");
+        let (Some(ours), Some(theirs)) = (&first.lineage, &again.lineage) else {
+            panic!("{tp}: no lineage after a start");
+        };
+        let name = |lineage: &Lineage| (lineage.incarnation, lineage.since);
+        assert_eq!(name(ours), name(theirs), "{tp}: incarnation");
+        let mut boots = ours.boots.clone();
+        boots.push((boot, first.next.expect("it was listed")));
+        assert_eq!(boots, theirs.boots, "{tp}: boots");
+    }
+}
+
+/// All that can be read, in order.
+fn read_all(store: &Store, tp: &TopicPartition) -> Vec<Read> {
     let mut reader = store.reader(tp).expect("it was listed");
     let mut at = store.start(tp).expect("it was listed");
     let mut found = Vec::new();
     let _ = reader.offset_for_time(NOW + 3);
     loop {
+        let before = at;
         match reader.read(at, 2048) {
             Ok(Chunk::Batches(batches)) => {
                 for batch in batches {
                     let view = BatchView::parse(&batch, &Limits::UPLINK).expect("it was checked");
                     view.verify_crc().expect("it was checked");
-                    let mut decoder = Decoder::new();
-                    if let Ok(records) = view.records(&mut decoder, &Limits::UPLINK) {
-                        found.extend(records.map_while(Result::ok).map(|r| r.offset.0));
-                    }
+                    records(&view, &mut found);
                     assert!(view.next_offset() > at, "reading goes on");
                     at = view.next_offset();
                 }
             }
             Ok(Chunk::Gap(gap)) => {
-                assert!(gap.to > at, "reading goes on");
+                found.push(Read::Gap(gap));
                 at = gap.to;
+            }
+            Err(ReadError::Corrupt { from, to, .. }) => {
+                found.push(Read::Damaged(from, to));
+                at = to;
             }
             Ok(Chunk::End) | Err(_) => return found,
         }
+        assert!(at > before, "reading goes on");
     }
+}
+
+fn records(view: &BatchView<'_>, found: &mut Vec<Read>) {
+    let mut decoder = Decoder::new();
+    let Ok(records) = view.records(&mut decoder, &Limits::UPLINK) else {
+        found.push(Read::Undecodable(view.base_offset()));
+        return;
+    };
+    let records = records.map_while(Result::ok);
+    found.extend(records.map(|r| Read::Record(r.offset, r.timestamp, digest(&r))));
 }
 
 fn history(records: usize, checkpoint_at: usize) -> SimDisk {
