@@ -5,7 +5,7 @@
 //! section: | file u8 | at u16, in steps of 8 | length u16 | bytes |     file 0xff: the end
 //! ```
 //! Files are preallocated and mostly zeros; sections keep inputs small. `fit` bits: 1 journal
-//! headers, 2 journal groups, 4 checkpoint files, 8 batches in segments.
+//! headers, 2 journal groups, 4 checkpoint files, 8 batches in segments, 16 lineages.
 
 use std::path::{Path, PathBuf};
 
@@ -121,8 +121,17 @@ fn fit(path: &Path, bytes: &mut [u8], fits: u8) {
             bytes[8..12].copy_from_slice(&crc.to_le_bytes());
         }
         Some("log") if fits & 8 != 0 => fit_batches(bytes),
+        Some("copy") | None if fits & 16 != 0 && bytes.len() > 16 => fit_lineage(bytes),
         _ => {}
     }
+}
+
+/// Magic, CRC-32 of what follows it, length of the body.
+fn fit_lineage(bytes: &mut [u8]) {
+    let length = (bytes.len() - 16) as u32;
+    bytes[12..16].copy_from_slice(&length.to_le_bytes());
+    let crc = crc32fast::hash(&bytes[12..]);
+    bytes[8..12].copy_from_slice(&crc.to_le_bytes());
 }
 
 fn word(bytes: &[u8], at: usize) -> usize {

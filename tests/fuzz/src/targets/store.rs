@@ -38,7 +38,12 @@ fn names() -> Vec<PathBuf> {
     let segments = bases
         .iter()
         .flat_map(|base| kinds.map(|kind| format!("d/t-0/{base:020}.{kind}")));
-    let others = ["d/checkpoints/a.checkpoint", "d/checkpoints/b.checkpoint"];
+    let others = [
+        "d/checkpoints/a.checkpoint",
+        "d/checkpoints/b.checkpoint",
+        "d/lineage",
+        "d/lineage.copy",
+    ];
     let others = others.into_iter().map(str::to_owned);
     journals
         .chain(segments)
@@ -279,8 +284,8 @@ fn seeds() -> Vec<(String, Vec<u8>)> {
     let seed = |records, at, fits| files::sections(&history(records, at), &names(), fits);
     vec![
         named("young", seed(8, 1_000, 0)),
-        named("checkpoint", seed(20, 10, 15)),
-        named("segments", seed(60, 40, 15)),
+        named("checkpoint", seed(20, 10, 31)),
+        named("segments", seed(60, 40, 31)),
         named("empty", Vec::new()),
     ]
 }
