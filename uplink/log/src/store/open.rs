@@ -51,6 +51,8 @@ pub(super) struct Replay {
     /// Records that are known to be lost, and those whose offsets are known.
     pub(super) lost: u64,
     pub(super) found: u64,
+    /// Lost frames behind which nothing has counted records yet.
+    pub(super) uncounted: u64,
     /// Frames that were durable are gone.
     pub(super) rotten: bool,
     /// Partitions not heard of since frames were lost.
@@ -163,6 +165,7 @@ impl Replay {
             untold: Vec::new(),
             lost: 0,
             found: 0,
+            uncounted: 0,
             rotten: false,
             unsure: Vec::new(),
             expected: recovered.from.0,

@@ -21,16 +21,11 @@ impl Replay {
             .front()
             .is_some_and(|(first, _)| *first <= position)
         {
-            let (_, header) = self.headers.pop_front().expect("looked at above");
+            let (first, header) = self.headers.pop_front().expect("looked at above");
+            self.pass(first);
             self.header(header)?;
         }
-        if position > self.expected {
-            let count = position - self.expected;
-            self.note(format!(
-                "{count} journal frames before frame {position} are lost"
-            ));
-            self.unsure.iter_mut().for_each(|unsure| *unsure = true);
-        }
+        self.pass(position);
         self.expected = position + 1;
         match frame.kind {
             frames::ENTRY => self.entry(position, &frame.payload),
@@ -46,6 +41,19 @@ impl Replay {
                 ));
                 Ok(())
             }
+        }
+    }
+
+    /// What is told next stands at `position`: frames before it that did not come are lost.
+    fn pass(&mut self, position: u64) {
+        let count = position.saturating_sub(self.expected);
+        if count > 0 {
+            self.note(format!(
+                "{count} journal frames before frame {position} are lost"
+            ));
+            self.unsure.iter_mut().for_each(|unsure| *unsure = true);
+            self.uncounted += count;
+            self.expected = position;
         }
     }
 
@@ -125,6 +133,7 @@ impl Replay {
         if total > seen && self.unsure.iter().any(|unsure| *unsure) {
             self.lost += total - seen;
         }
+        self.uncounted = 0;
     }
 
     fn boot(&mut self, frame: BootFrame) -> Result<(), LogError> {
@@ -205,6 +214,8 @@ impl Replay {
         if !self.store.cfg.rules.j2() {
             return Ok(());
         }
+        // A start copies the newest header into the file it makes: it may be older than what is lost.
+        let may_be_older = self.uncounted > 0 && header.store.total <= self.store.total;
         for theirs in header.partitions {
             let number = self.number(&theirs.tp)?;
             if self.packed[number] < theirs.next {
@@ -212,12 +223,14 @@ impl Replay {
                 self.hole(number, theirs.next);
                 self.packed[number] = theirs.next;
             }
-            self.unsure[number] = false;
+            self.unsure[number] &= may_be_older;
             self.untold[number] = None;
             // The frames that told of all this may be among the lost.
             self.store.table.partitions[number].meta.merge(theirs);
         }
-        self.saw_total(header.store.total);
+        if !may_be_older {
+            self.saw_total(header.store.total);
+        }
         self.store.total = self.store.total.max(header.store.total);
         Ok(())
     }
@@ -250,7 +263,8 @@ impl Replay {
             self.unsure.iter_mut().for_each(|unsure| *unsure = true);
         }
         let lost = self.lost.saturating_sub(self.found);
-        let lost = lost.saturating_add(tail.saturating_mul(ENTRY_RECORDS_MAX as u64));
+        let uncounted = tail.saturating_add(self.uncounted);
+        let lost = lost.saturating_add(uncounted.saturating_mul(ENTRY_RECORDS_MAX as u64));
         if lost == 0 || !self.store.cfg.rules.j2() {
             return;
         }

@@ -252,3 +252,22 @@ fn a_drop_that_nothing_names_any_more_is_a_gap() {
         assert!(named >= start, "nothing names {named} to {start}");
     }
 }
+
+/// The frame behind the rot is one that counts no records.
+#[test]
+fn offsets_lost_before_a_frame_that_counts_none_are_skipped() {
+    let disk = SimDisk::new(7);
+    let mut store = open(&disk, &config(), 1);
+    let a = tp("a-0");
+    group(&mut store, &a, &["first", "second", "third"]);
+    group(&mut store, &a, &["fourth", "fifth"]);
+    store.set_acked(&a, Offset(1), 0);
+    store.tick(10_000).unwrap();
+    store.commit(10_000).unwrap();
+    drop(store);
+    rot_key(&disk, "fifth");
+    restart(&disk, Crash::Power);
+    let store = open(&disk, &config(), 2);
+    let next = store.next(&a).unwrap();
+    assert!(next >= Offset(5), "{next} was given before");
+}
