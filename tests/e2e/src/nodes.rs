@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::link::Link;
 use crate::process::{Process, binary, free_port, wait_listening};
 
 /// A cloud node's place: start and kill it as often as needed.
@@ -32,6 +33,17 @@ impl Cloud {
     /// With these settings, which the flags for addresses and directory still override.
     pub fn with_config(mut self, toml: &str) -> Cloud {
         self.config = Some(write_config(&self.dir, "cloud-cluster.toml", toml));
+        self
+    }
+
+    /// Edges are told the link's address. Told the node's own, they would soon go around the link.
+    pub fn behind(mut self, link: &Link) -> Cloud {
+        let before = self.config.as_ref();
+        let before = before.map(|path| std::fs::read_to_string(path).expect("it was just written"));
+        let toml = before.unwrap_or_default();
+        let address = link.address();
+        let toml = format!("{toml}\n[uplink]\nadvertised = [\"{address}\"]\n");
+        self.config = Some(write_config(&self.dir, "cloud-cluster.toml", &toml));
         self
     }
 

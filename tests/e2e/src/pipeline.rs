@@ -50,8 +50,9 @@ impl Pipeline {
     /// Starts both nodes in directories below `root`, with settings beyond the flags.
     pub fn start(root: &Path, cloud: &str, edge: &str, limit: Duration) -> Pipeline {
         let cloud = Cloud::new(&root.join("cloud")).with_config(cloud);
-        let cloud_process = Some(cloud.start());
         let link = Link::to(cloud.uplink);
+        let cloud = cloud.behind(&link);
+        let cloud_process = Some(cloud.start());
         let bundle = cloud.add_edge("gateway-1", link.address());
         let edge = Edge::new(&root.join("edge"), Some(bundle)).with_config(edge);
         let edge_process = Some(edge.start());

@@ -18,8 +18,9 @@ const AIM: f64 = 2.0;
 pub fn run(plan: &Plan<'_>) -> Result<Vec<Line>> {
     let scratch = tempfile::tempdir_in(plan.dir)?;
     let cloud = Cloud::new(&scratch.path().join("cloud"));
-    let _cloud_process = cloud.start();
     let link = Link::to(cloud.uplink);
+    let cloud = cloud.behind(&link);
+    let _cloud_process = cloud.start();
     let bundle = cloud.add_edge("bench", link.address());
     let edge = Edge::new(&scratch.path().join("edge"), Some(bundle));
     let _process = edge.start();

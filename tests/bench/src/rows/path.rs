@@ -77,8 +77,9 @@ fn bytes_lines(what: &str, rounds: &[Cost], aim: f64) -> [Line; 2] {
 fn round(dir: &Path, rate: u32, time: Duration, config: &str) -> Result<Cost> {
     let scratch = tempfile::tempdir_in(dir)?;
     let cloud = Cloud::new(&scratch.path().join("cloud"));
-    let _cloud_process = cloud.start();
     let link = Link::to(cloud.uplink);
+    let cloud = cloud.behind(&link);
+    let _cloud_process = cloud.start();
     let bundle = cloud.add_edge("bench", link.address());
     let edge = Edge::new(&scratch.path().join("edge"), Some(bundle)).with_config(config);
     let process = edge.start();
