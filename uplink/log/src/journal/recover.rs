@@ -434,7 +434,7 @@ fn stretches(files: &[Surveyed], from: u64, limit: u64) -> Vec<Stretch> {
 
 /// Moves the files that count into the index; returns the others. A file counts that has frames
 /// below `limit`, or that makes frames of older files void which no later file does: the next one
-/// made will start at `next_first`.
+/// made will start at `next_first`. So does one whose header a later file without any needs.
 fn adopt(
     journal: &Journal,
     files: Vec<Surveyed>,
@@ -443,13 +443,16 @@ fn adopt(
 ) -> Vec<(PathBuf, bool, u64)> {
     let mut gone = Vec::new();
     let mut index = lock(&journal.shared);
-    for f in files {
+    // Where a header is lost the ones before it tell which of the file's groups are not older than its use.
+    let last_bare = files.iter().rposition(|f| f.header.is_none());
+    for (n, f) in files.into_iter().enumerate() {
         let first = f.first().unwrap_or(u64::MAX);
+        let bounds = f.header.is_some() && last_bare.is_some_and(|bare| n < bare);
         let mut stops = Stops::new();
         for run in &f.scanned.runs {
             stops.extend(run.stops.iter().filter(|s| s.0 < limit));
         }
-        if stops.is_empty() && f.limit.min(next_first) <= first {
+        if stops.is_empty() && f.limit.min(next_first) <= first && !bounds {
             gone.push((f.path, f.rotten, f.sequence));
             continue;
         }

@@ -20,8 +20,10 @@ impl Survey {
         let (mut reached, mut kept) = (0, 0);
         for i in 0..self.files.len() {
             let first = self.files[i].first();
+            // One with a header: what later ones without any hold is judged by it.
+            let told = self.files[i].header.is_some();
             let missing = i > 0 && self.files[i - 1].sequence + 1 < self.files[i].sequence;
-            if missing && first.is_some_and(|first| reached < first && first <= trimmed) {
+            if missing && told && first.is_some_and(|first| reached < first && first <= trimmed) {
                 kept = i;
             }
             let ends = self.files[i].scanned.runs.iter().map(|run| run.frames.end);
