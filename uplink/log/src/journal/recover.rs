@@ -142,7 +142,9 @@ impl Survey {
             }
             // Not the last frame it holds: that one may be void, and the number used again.
             let first = f.header.as_ref().map_or(reached, |(h, _)| h.first);
-            reached = reached.max(first);
+            if first <= f.limit {
+                reached = reached.max(first);
+            }
         }
         Ok(())
     }
@@ -447,7 +449,8 @@ fn adopt(
     let last_bare = files.iter().rposition(|f| f.header.is_none());
     for (n, f) in files.into_iter().enumerate() {
         let first = f.first().unwrap_or(u64::MAX);
-        let bounds = f.header.is_some() && last_bare.is_some_and(|bare| n < bare);
+        let counts = f.header.is_some() && first <= f.limit;
+        let bounds = counts && last_bare.is_some_and(|bare| n < bare);
         let mut stops = Stops::new();
         for run in &f.scanned.runs {
             stops.extend(run.stops.iter().filter(|s| s.0 < limit));
