@@ -262,6 +262,20 @@ fn a_subscriber_asks_again_for_what_it_has_though_the_log_is_full() {
     assert_eq!(w.read(a)[0].body, [0, 4, 0x80]);
 }
 
+/// What the log keeps for those who make room is for a client that comes back, too, if with a will.
+#[test]
+fn coming_back_may_use_the_reserve_and_coming_may_not() {
+    let mut w = World::new();
+    let (a, _) = w.connect(v3("a", false));
+    assert!(!w.journal.last().unwrap().frees_room);
+    w.hang_up(a);
+    let frames = w.journal.len();
+    let (_, present) = w.connect(v3("a", false).will("gone", "x", 1, &[]));
+    assert!(present);
+    assert_eq!(w.journal.len(), frames + 1, "the will is another one");
+    assert!(w.journal.last().unwrap().frees_room);
+}
+
 /// It is only there until what is under way is durable.
 #[test]
 fn a_subscription_that_is_being_taken_back_is_made_again() {
