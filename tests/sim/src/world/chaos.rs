@@ -36,12 +36,12 @@ impl World {
             return self.publish(sender, count);
         }
         let device = self.rng.index(self.devices.len());
-        let some = match self.plan.uplink.crowd {
+        let one_in = match self.plan.uplink.crowd {
             true => 2,
             false if self.plan.uplink.kinds().is_empty() => 0,
             false => 5,
         };
-        if self.devices[device].resumed || (some > 0 && self.rng.one_in(some)) {
+        if self.devices[device].resumed || (one_in > 0 && self.rng.one_in(one_in)) {
             return self.uplink_fault(device);
         }
         let faults = self.plan.faults;
