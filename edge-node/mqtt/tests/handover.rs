@@ -218,6 +218,30 @@ fn retained_messages_go_on_when_acknowledgements_have_made_room() {
     assert_eq!(payloads(&w.read(a), false), ["r/3", "r/4"]);
 }
 
+/// Where all queues together have less room than one may take, that bounds them, too.
+#[test]
+fn retained_messages_push_nothing_out_of_a_small_share() {
+    let mut w = World::with(Config {
+        queues_bytes_max: 2_000,
+        ..Config::default()
+    });
+    let (p, _) = w.connect(v3("p", true));
+    let long = "x".repeat(300);
+    for n in 1..=20u16 {
+        w.send(p, &publish(&format!("r/{n}"), &long, 1, n).retain().bytes());
+    }
+    let (a, _) = w.connect(v3("a", false));
+    w.send(a, &subscribe(1, &[("r/+", 1)], None));
+    let mut open = w.read(a).split_off(1);
+    let mut got = 0;
+    while let Some(frame) = open.pop() {
+        got += 1;
+        w.send(a, &puback(frame.publish(false).id));
+        open.extend(w.read(a));
+    }
+    assert_eq!((got, w.broker.stats().dropped_queued), (20, 0));
+}
+
 #[test]
 fn a_subscriber_comes_back_to_its_session_though_the_log_is_full() {
     let mut w = World::new();

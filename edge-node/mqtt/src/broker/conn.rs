@@ -81,6 +81,8 @@ pub(super) struct Conn {
     /// subscriptions.
     pub retained: BTreeMap<String, Retained>,
     pub enqueues: usize,
+    /// The same in bytes.
+    pub enqueue_bytes: usize,
     /// v3.1.1 publishes that the log refused, offered again later.
     pub held: VecDeque<PublishIn>,
     /// In the list of connections to look after at the end of the step.
@@ -119,6 +121,7 @@ impl Conn {
             backlog_bytes: 0,
             retained: BTreeMap::new(),
             enqueues: 0,
+            enqueue_bytes: 0,
             held: VecDeque::new(),
             touched: false,
         }

@@ -65,6 +65,7 @@ pub(super) enum Reply {
     },
     Enqueue {
         conn: ConnId,
+        bytes: usize,
     },
 }
 
@@ -173,9 +174,10 @@ impl Broker {
             }
             Reply::PubComp { conn, id } => self.send_ack(conn, Ack::PubComp, id, 0),
             Reply::PubRel { sid, id } => self.release_subscriber(sid, id),
-            Reply::Enqueue { conn } => {
+            Reply::Enqueue { conn, bytes } => {
                 if let Some(c) = self.conns.get_mut(&conn) {
                     c.enqueues -= 1;
+                    c.enqueue_bytes -= bytes;
                     self.touch(conn);
                 }
             }

@@ -118,6 +118,10 @@ impl Broker {
 
     fn pump_retained(&mut self, id: ConnId) {
         let mut budget = SCAN_MAX;
+        let bytes_max = self
+            .config
+            .queue_bytes_max
+            .min(self.config.queues_bytes_max);
         loop {
             let Some(conn) = self.conns.get_mut(&id) else {
                 return;
@@ -131,7 +135,7 @@ impl Broker {
             // Half the queue stays free, so that retained messages push nothing out of it.
             let full = session.queue.entries.len() + conn.enqueues
                 >= self.config.queue_messages_max / 2
-                || session.queue.bytes >= self.config.queue_bytes_max / 2
+                || session.queue.bytes + conn.enqueue_bytes >= bytes_max / 2
                 || conn.enqueues >= ENQUEUES_MAX;
             let durable = session.durable;
             let backlog = !conn.backlog.is_empty();
@@ -193,14 +197,16 @@ impl Broker {
                     .enqueue(sid, message, qos, true, identifiers, out);
             }
             (_, true) => {
+                let bytes = message.bytes();
                 conn.enqueues += 1;
+                conn.enqueue_bytes += bytes;
                 let op = Op::Enqueue {
                     sid,
                     qos,
                     identifiers,
                     message: message.clone(),
                 };
-                self.append(vec![op], None, Reply::Enqueue { conn: id });
+                self.append(vec![op], None, Reply::Enqueue { conn: id, bytes });
             }
         }
     }
