@@ -138,8 +138,8 @@ impl GroupHeader {
             stored_bytes: u32_at(b, 44),
         };
         let fits = header.plain_bytes.max(header.stored_bytes) as usize <= BODY_BYTES_MAX;
-        // A frame takes two bytes at least.
-        let fits = fits && header.frames <= header.plain_bytes / 2 && header.synced <= POSITION_MAX;
+        // A frame takes two bytes at least. What is in a group was not synced when it was written.
+        let fits = fits && header.frames <= header.plain_bytes / 2 && header.synced <= header.first;
         (b[..4] == GROUP_MAGIC
             && fits
             && header.frames > 0
