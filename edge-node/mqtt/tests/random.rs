@@ -7,7 +7,7 @@ mod common;
 use std::collections::{BTreeMap, BTreeSet};
 
 use common::*;
-use headwater_mqtt::{Broker, Refusal};
+use headwater_mqtt::{Broker, Publish, Refusal};
 use proptest::prelude::*;
 
 const CLIENTS: usize = 3;
@@ -16,6 +16,7 @@ const CLIENTS: usize = 3;
 enum Step {
     Publish { who: usize, qos: u8, twice: bool },
     Retained { who: usize, qos: u8, empty: bool },
+    Shared { who: usize, qos: u8 },
     Read { who: usize },
     ReadSome { who: usize },
     Cut { who: usize },
@@ -34,6 +35,7 @@ fn step() -> impl Strategy<Value = Step> {
             .prop_map(|(who, qos, twice)| Step::Publish { who, qos, twice }),
         1 => (who.clone(), 0u8..3, any::<bool>())
             .prop_map(|(who, qos, empty)| Step::Retained { who, qos, empty }),
+        4 => (who.clone(), 1u8..3).prop_map(|(who, qos)| Step::Shared { who, qos }),
         6 => who.clone().prop_map(|who| Step::Read { who }),
         2 => who.clone().prop_map(|who| Step::ReadSome { who }),
         1 => who.clone().prop_map(|who| Step::Cut { who }),
@@ -44,6 +46,17 @@ fn step() -> impl Strategy<Value = Step> {
         1 => any::<bool>().prop_map(Step::Full),
         1 => Just(Step::Later),
     ]
+}
+
+/// What a publish is for.
+enum Kind {
+    /// Everybody subscribes to it.
+    Plain,
+    Retained {
+        empty: bool,
+    },
+    /// Everybody is in the group that subscribes to it.
+    Shared,
 }
 
 /// One client: what a client library keeps over reconnects.
@@ -135,7 +148,8 @@ impl Run {
                 }
                 let properties: Option<&[u8]> = if v5 { Some(&[]) } else { None };
                 if !self.clients[who].subscribed {
-                    let filters = [("t/#", [2, 2, 1][who])];
+                    let qos = [2, 2, 1][who];
+                    let filters = [("t/#", qos), ("$share/g/s/#", qos)];
                     self.send(who, &subscribe(60_000, &filters, properties));
                 }
             }
@@ -207,7 +221,7 @@ impl Run {
         }
     }
 
-    fn publish(&mut self, who: usize, qos: u8, twice: bool, retained: Option<bool>) {
+    fn publish(&mut self, who: usize, qos: u8, twice: bool, kind: Kind) {
         if !self.clients[who].up {
             return;
         }
@@ -224,11 +238,15 @@ impl Run {
             qos,
             id,
         );
-        if let Some(empty) = retained {
-            p = p.retain();
-            p.topic = format!("r/{who}");
-            if empty {
-                p.payload.clear();
+        match kind {
+            Kind::Plain => {}
+            Kind::Shared => p.topic = format!("s/{who}"),
+            Kind::Retained { empty } => {
+                p = p.retain();
+                p.topic = format!("r/{who}");
+                if empty {
+                    p.payload.clear();
+                }
             }
         }
         if qos > 0 {
@@ -268,8 +286,11 @@ impl Run {
 
     fn step(&mut self, step: &Step) {
         match *step {
-            Step::Publish { who, qos, twice } => self.publish(who, qos, twice, None),
-            Step::Retained { who, qos, empty } => self.publish(who, qos, false, Some(empty)),
+            Step::Publish { who, qos, twice } => self.publish(who, qos, twice, Kind::Plain),
+            Step::Shared { who, qos } => self.publish(who, qos, false, Kind::Shared),
+            Step::Retained { who, qos, empty } => {
+                self.publish(who, qos, false, Kind::Retained { empty });
+            }
             Step::Read { who } => self.read(who, usize::MAX),
             Step::ReadSome { who } => self.read(who, 1),
             Step::Cut { who } => {
@@ -335,7 +356,15 @@ fn check(steps: &[Step]) {
         for (payload, qos) in c.acked.iter().filter(|(p, _)| !p.is_empty()) {
             let n = times(payload, records.iter());
             assert!(n == 1 || (n > 1 && *qos == 1), "{payload} stands {n} times");
-            if !records_retained(&run, payload) {
+            if stands(&run, payload, |p| p.topic.starts_with("s/")) {
+                let handed = run.clients.iter().map(|c| c.handed.iter().map(|(p, _)| p));
+                let each: Vec<usize> = handed.map(|all| times(payload, all)).collect();
+                let n: usize = each.iter().sum();
+                // Client 2 gets it at QoS 1, and perhaps again.
+                let once = *qos == 2 && each[2] == 0;
+                let right = if once { n == 1 } else { n >= 1 };
+                assert!(right, "{payload} reached the group {each:?} times");
+            } else if !stands(&run, payload, |p| p.retain) {
                 for (other, reader) in run.clients.iter().enumerate() {
                     let n = times(payload, reader.handed.iter().map(|(p, _)| p));
                     let once = *qos == 2 && other != 2;
@@ -350,7 +379,12 @@ fn check(steps: &[Step]) {
     for (other, reader) in run.clients.iter().enumerate().filter(|_| !run.full) {
         for who in 0..CLIENTS {
             let from = format!("{who}:");
-            let mine = |p: &&(String, u8)| p.0.starts_with(&from) && p.1 == 2;
+            // Of what a group shares each member's part is in order, unless it was another's before.
+            let mine = |p: &&(String, u8)| {
+                p.0.starts_with(&from)
+                    && p.1 == 2
+                    && !stands(&run, &p.0, |p| p.topic.starts_with("s/"))
+            };
             let got: Vec<_> = reader
                 .handed
                 .iter()
@@ -363,12 +397,9 @@ fn check(steps: &[Step]) {
     assert_eq!(run.w.broker.stats().queued, 0);
 }
 
-fn records_retained(run: &Run, payload: &str) -> bool {
-    run.w
-        .journal
-        .iter()
-        .filter_map(|a| a.publish.as_ref())
-        .any(|p| p.retain && p.payload == payload)
+fn stands(run: &Run, payload: &str, which: impl Fn(&Publish) -> bool) -> bool {
+    let mut records = run.w.journal.iter().filter_map(|a| a.publish.as_ref());
+    records.any(|p| p.payload == payload && which(p))
 }
 
 proptest! {

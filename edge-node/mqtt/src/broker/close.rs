@@ -97,6 +97,10 @@ impl Broker {
             self.will_due(sid);
             return self.end_session(sid);
         }
+        self.forward_from(sid);
+        let Some(session) = self.state.session(sid) else {
+            return;
+        };
         if expiry_s != u32::MAX {
             let at = now + u64::from(expiry_s) * 1000;
             session.expires_at_ms = Some(at);
@@ -173,7 +177,8 @@ impl Broker {
             return;
         };
         if !session.durable {
-            return self.state.end(sid);
+            self.state.end(sid);
+            return self.deal_strays();
         }
         let client_id = session.client_id.clone();
         self.cancel_session_timers(sid);
@@ -182,7 +187,9 @@ impl Broker {
         }
         // What the session changed in this step comes before its end.
         self.append_loose();
-        self.append(vec![Op::End { sid }], None, Reply::Nobody);
+        let mut ops = self.forward(sid, true);
+        ops.push(Op::End { sid });
+        self.append(ops, None, Reply::Nobody);
     }
 
     /// Above the bound the sleeping session that expires first ends.

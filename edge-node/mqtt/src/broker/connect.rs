@@ -196,7 +196,10 @@ impl Broker {
         let resumed = old.filter(|_| !clean);
         a.sid = resumed.unwrap_or(Sid(self.state.next_sid));
         a.durable = resumed.is_some() || a.expiry_s > 0;
-        let mut ops = Vec::new();
+        // The old session's end and where its part of shared subscriptions goes are one frame.
+        let durable = |sid: &Sid| self.state.sessions.get(sid).is_some_and(|s| s.durable);
+        let ended = old.filter(|_| resumed.is_none()).filter(durable);
+        let mut ops = ended.map_or_else(Vec::new, |sid| self.forward(sid, true));
         // What an earlier CONNECT has yet to say comes first.
         let before = self.starting.get(&a.client_id).map(|(_, sid)| *sid);
         let unchanged = before.is_none()
@@ -286,6 +289,7 @@ impl Broker {
         self.cancel_session_timers(a.sid);
         if let Some(session) = self.state.session(a.sid) {
             session.conn = Some(id);
+            session.window = a.window;
             session.will_spent = false;
         }
         self.state.stats.connects += 1;
@@ -318,5 +322,6 @@ impl Broker {
             self.set_silence(id, due);
         }
         self.touch(id);
+        self.relieve(a.sid);
     }
 }

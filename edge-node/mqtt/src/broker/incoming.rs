@@ -183,21 +183,18 @@ impl Broker {
         if message.publish.qos == QoS::AtMostOnce {
             let mut out = std::mem::take(&mut self.deliveries);
             self.state.route(&message, &mut out);
+            for deal in self.state.deals(&message.publish) {
+                self.state.deal(&deal, &message, &mut out);
+            }
             self.deliver(&mut out);
             self.deliveries = out;
         }
-        let carried = self.op_message(&message);
+        let (op, deals) = self.publish_op(from, &message);
         let mut ops = more;
-        if from.is_some() || carried.is_some() {
-            ops.insert(
-                0,
-                Op::Publish {
-                    from,
-                    message: carried,
-                },
-            );
+        if let Some(op) = op {
+            ops.insert(0, op);
         }
-        self.append(ops, Some(message), reply);
+        self.append_dealt(ops, Some(message), deals, reply);
     }
 
     /// PUBREL: PUBCOMP says that the id may be used again, so it waits until that is durable.

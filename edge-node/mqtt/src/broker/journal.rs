@@ -8,7 +8,7 @@ use super::subscribe::Granted;
 use crate::codec::{self, Ack, PublishIn, Version};
 use crate::state::op::{self, Op};
 use crate::state::session::{Message, Sid};
-use crate::state::{Delivery, Outcome};
+use crate::state::{Deal, Delivery, Outcome};
 use crate::{Append, CloseReason, ConnId, Effect, Publish, QoS, Refusal, Token};
 
 /// Refused frames that nobody waits for, kept for another try; beyond, the oldest is forgotten
@@ -20,6 +20,8 @@ pub(super) struct Pending {
     pub token: Token,
     pub ops: Vec<Op>,
     pub message: Option<Arc<Message>>,
+    /// Whom the message goes to by shared subscriptions, unless an op says so.
+    pub deals: Vec<Deal>,
     pub reply: Reply,
 }
 
@@ -84,6 +86,16 @@ impl Reply {
 
 impl Broker {
     pub(super) fn append(&mut self, ops: Vec<Op>, message: Option<Arc<Message>>, reply: Reply) {
+        self.append_dealt(ops, message, Vec::new(), reply);
+    }
+
+    pub(super) fn append_dealt(
+        &mut self,
+        ops: Vec<Op>,
+        message: Option<Arc<Message>>,
+        deals: Vec<Deal>,
+        reply: Reply,
+    ) {
         let token = Token(self.next_token);
         self.next_token += 1;
         let op = if ops.is_empty() {
@@ -103,6 +115,7 @@ impl Broker {
             token,
             ops,
             message,
+            deals,
             reply,
         });
     }
@@ -129,25 +142,20 @@ impl Broker {
         let mut carried = false;
         for op in &frame.ops {
             outcome = self.state.apply(op, &mut out);
-            carried |= matches!(
-                op,
-                Op::Publish {
-                    message: Some(_),
-                    ..
-                }
-            );
+            carried |= op.carries();
             self.state.applied = frame.token.0;
-            if let Op::Done { sid, .. } = op {
+            if let Op::Done { sid, .. } | Op::Forward { sid, .. } = op {
                 // Its queue has room again, for retained messages too.
                 self.touch_session(*sid);
             }
         }
         if let Some(message) = frame.message.filter(|_| !carried) {
-            self.state.accept(&message, &mut out);
+            self.state.accept(&message, &frame.deals, &mut out);
         }
         self.deliver(&mut out);
         self.deliveries = out;
         self.answer(frame.reply, outcome);
+        self.look_after_deals(&frame.ops);
     }
 
     fn answer(&mut self, reply: Reply, outcome: Outcome) {
@@ -249,7 +257,10 @@ impl Broker {
                 self.publish_over(from.conn, bytes);
                 self.publish_refused(from, again, reason);
             }
-            Reply::Connect { conn, accepted } => self.connect_refused(conn, &accepted),
+            Reply::Connect { conn, accepted } => {
+                self.keep_part(&frame.ops);
+                self.connect_refused(conn, &accepted);
+            }
             Reply::Subscribe { conn, granted } => {
                 self.subscribes_pending -= 1;
                 self.subscribe_refused(conn, *granted);
@@ -260,7 +271,7 @@ impl Broker {
             }
             // A will that the log can never take: what else the frame says stays true.
             reply if frame.message.is_some() && reason == Refusal::Unacceptable => {
-                let keep = |op: &Op| !matches!(op, Op::Publish { .. });
+                let keep = |op: &Op| !matches!(op, Op::Publish { .. } | Op::Dealt { .. });
                 let ops: Vec<Op> = frame.ops.into_iter().filter(keep).collect();
                 if !ops.is_empty() {
                     self.append(ops, None, reply);
@@ -331,13 +342,35 @@ impl Broker {
         }
     }
 
-    /// Whether an op has to carry the message: it is retained, or a session that outlives its
-    /// connection gets it.
-    pub(super) fn op_message(&mut self, message: &Arc<Message>) -> Option<Arc<Message>> {
+    /// What a frame's op says of its message, and whom shared subscriptions deal it to. An op has to
+    /// carry the message if it is retained or a session that outlives its connection gets it.
+    pub(super) fn publish_op(
+        &mut self,
+        from: Option<(Sid, u16)>,
+        message: &Arc<Message>,
+    ) -> (Option<Op>, Vec<Deal>) {
         let publish = &message.publish;
+        let queued = publish.qos > QoS::AtMostOnce;
+        let deals = match queued {
+            true => self.state.deals(publish),
+            false => Vec::new(),
+        };
+        let durable = |deal: &Deal| self.state.sessions.get(&deal.to).is_some_and(|s| s.durable);
         let carry = publish.retain
-            || (publish.qos > QoS::AtMostOnce
+            || deals.iter().any(durable)
+            || (queued
                 && (self.subscribes_pending > 0 || self.state.durable_match(&publish.topic)));
-        carry.then(|| message.clone())
+        if carry && !deals.is_empty() {
+            let message = message.clone();
+            let op = Op::Dealt {
+                from,
+                message,
+                deals,
+            };
+            return (Some(op), Vec::new());
+        }
+        let message = carry.then(|| message.clone());
+        let op = (from.is_some() || carry).then_some(Op::Publish { from, message });
+        (op, deals)
     }
 }

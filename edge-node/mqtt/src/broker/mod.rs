@@ -17,6 +17,7 @@ mod connect;
 mod incoming;
 mod journal;
 mod outgoing;
+mod shares;
 mod subscribe;
 mod timers;
 
@@ -156,7 +157,7 @@ impl Broker {
         Stats {
             connected: self.conns.values().filter(|c| c.ready()).count() as u64,
             sessions: self.state.sessions.len() as u64,
-            subscriptions: self.state.tree.len() as u64,
+            subscriptions: (self.state.tree.len() + self.state.shares.len()) as u64,
             retained: self.state.retained.len() as u64,
             retained_bytes: self.state.retained_bytes as u64,
             ..self.state.stats

@@ -15,7 +15,7 @@ use crate::codec::{self, Ack, Outgoing};
 use crate::limits::{COPY_BYTES_MAX, SHARE_BYTES_MIN};
 use crate::state::op::Op;
 use crate::state::session::{Message, Sid};
-use crate::state::{Delivery, Scan};
+use crate::state::{Arrival, Delivery, Scan};
 use crate::{ConnId, Effect, Publish, QoS, Stats};
 
 /// Retained topics looked at in one step for one connection.
@@ -193,8 +193,13 @@ impl Broker {
             (_, false) => {
                 // The connection is at work on its queue.
                 let out = &mut Vec::new();
-                self.state
-                    .enqueue(sid, message, qos, true, identifiers, out);
+                let arrival = Arrival {
+                    qos,
+                    retain: true,
+                    identifiers,
+                    share: None,
+                };
+                self.state.enqueue(sid, message, arrival, out);
             }
             (_, true) => {
                 let bytes = message.bytes();

@@ -9,7 +9,7 @@ use crate::codec::{self, Filter, Subscribe};
 use crate::state::op::Op;
 use crate::state::session::Sid;
 use crate::topic::Options;
-use crate::{ConnId, topic};
+use crate::{CloseReason, ConnId, topic};
 
 /// A SUBSCRIBE whose answer is known, should it become durable.
 #[derive(Debug)]
@@ -31,6 +31,11 @@ impl Broker {
         let Some(session) = self.state.sessions.get(&sid) else {
             return;
         };
+        // [MQTT-3.8.3-4]
+        if packet.filters.iter().any(|f| f.no_local && is_shared(f)) {
+            let why = CloseReason::Protocol("no local on a shared subscription");
+            return self.close(id, 0x82, why);
+        }
         let mut room = self
             .config
             .subscriptions_max
@@ -43,7 +48,6 @@ impl Broker {
                 || names.contains(&filter.filter);
             let reason = match topic::check_filter(&filter.filter) {
                 Err(_) => 0x8f,
-                Ok(parts) if parts.share.is_some() && !topic::SHARED_SUBSCRIPTIONS => 0x9e,
                 Ok(_) if !self.may_subscribe(conn, &filter.filter) => 0x87,
                 Ok(_) if !known && room == 0 => 0x97,
                 Ok(_) => filter.qos as u8,
@@ -115,9 +119,14 @@ impl Broker {
             return;
         };
         conn.waiting = false;
+        let sid = conn.sid;
         codec::suback(conn.version, granted.id, &granted.reasons, &mut conn.output);
         let fresh = fresh.iter().copied().chain(std::iter::repeat(false));
         for (filter, fresh) in granted.filters.into_iter().zip(fresh) {
+            // The retained message of a topic is not dealt out (4.8.2).
+            if is_shared(&filter) {
+                continue;
+            }
             if filter.retain_handling == 0 || (filter.retain_handling == 1 && fresh) {
                 let retained = Retained {
                     qos: filter.qos,
@@ -128,6 +137,7 @@ impl Broker {
             }
         }
         self.touch(id);
+        self.relieve(sid);
     }
 
     pub(super) fn subscribe_refused(&mut self, id: ConnId, mut granted: Granted) {
@@ -182,4 +192,8 @@ impl Broker {
         codec::unsuback(conn.version, packet, &reasons, &mut conn.output);
         self.touch(id);
     }
+}
+
+fn is_shared(filter: &Filter) -> bool {
+    topic::check_filter(&filter.filter).is_ok_and(|parts| parts.share.is_some())
 }

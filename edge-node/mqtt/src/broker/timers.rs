@@ -160,23 +160,15 @@ impl Broker {
             if frame.ops.is_empty() && frame.message.is_none() {
                 continue;
             }
-            // Who gets the message may have changed since: the op carries it now in any case.
-            let carried = |op: &Op| {
-                matches!(
-                    op,
-                    Op::Publish {
-                        message: Some(_),
-                        ..
-                    }
-                )
-            };
-            if frame.message.is_some() && !frame.ops.iter().any(carried) {
-                frame.ops.push(Op::Publish {
-                    from: None,
-                    message: frame.message.clone(),
-                });
+            // Who gets the message may have changed since.
+            let mut deals = Vec::new();
+            if let Some(message) = &frame.message {
+                frame.ops.retain(|op| !op.carries());
+                let op;
+                (op, deals) = self.publish_op(None, message);
+                frame.ops.extend(op);
             }
-            self.append(frame.ops, frame.message, frame.reply);
+            self.append_dealt(frame.ops, frame.message, deals, frame.reply);
         }
         let holding = self.conns.iter().filter(|(_, c)| !c.held.is_empty());
         // While others of it are under way they may be refused too, and would come back behind these.

@@ -204,7 +204,6 @@ fn connack_properties(ack: &ConnAck) -> crate_codec::ConnAckProperties {
         max_packet_size: Some(PACKET_BYTES_MAX as u32),
         assigned_client_identifier: ack.assigned_client_id.clone(),
         topic_alias_max: Some(TOPIC_ALIAS_MAXIMUM),
-        shared_subscription_available: Some(u8::from(crate::topic::SHARED_SUBSCRIPTIONS)),
         server_keep_alive: ack.keep_alive_s,
         ..Default::default()
     }

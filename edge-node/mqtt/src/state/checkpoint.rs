@@ -6,6 +6,7 @@
 //! s sid(8)              client id, expiry, will, QoS 2 ids, next id and next sequence number
 //! f sid(8) filter       options and identifier
 //! q sid(8) seq(8)       one message on its way: id, qos, flags, message (None after PUBREC)
+//! g sid(8) seq(8)       the shared subscription that the message was dealt by, if it was
 //! r topic               retained message
 //! ```
 //! Numbers in keys are big-endian, so that a prefix scan is in order; values are postcard. A value
@@ -29,6 +30,7 @@ pub(super) enum Key {
     Session(Sid),
     Filter(Sid, Arc<str>),
     Row(Sid, u64),
+    Share(Sid, u64),
     Retained(Arc<str>),
 }
 
@@ -38,6 +40,7 @@ impl Key {
             Key::Session(sid) => (b's', Some(*sid), &[]),
             Key::Filter(sid, filter) => (b'f', Some(*sid), filter.as_bytes()),
             Key::Row(sid, seq) => (b'q', Some(*sid), &seq.to_be_bytes()),
+            Key::Share(sid, seq) => (b'g', Some(*sid), &seq.to_be_bytes()),
             Key::Retained(topic) => (b'r', None, topic.as_bytes()),
         };
         let mut key = vec![tag];
@@ -74,12 +77,14 @@ fn value<T: Serialize>(value: &T) -> Vec<u8> {
 
 impl State {
     /// A queue entry went. One that was never in a checkpoint leaves no trace.
-    pub(super) fn row_gone(&mut self, sid: Sid, seq: u64, stored_seq: u64) {
-        let key = Key::Row(sid, seq);
-        if seq < stored_seq {
-            self.dirty.insert(key);
-        } else {
-            self.dirty.remove(&key);
+    pub(super) fn row_gone(&mut self, sid: Sid, seq: u64, stored_seq: u64, shared: bool) {
+        let share = shared.then_some(Key::Share(sid, seq));
+        for key in [Key::Row(sid, seq)].into_iter().chain(share) {
+            if seq < stored_seq {
+                self.dirty.insert(key);
+            } else {
+                self.dirty.remove(&key);
+            }
         }
     }
 
@@ -123,6 +128,10 @@ impl State {
                     message: e.message.clone(),
                 })
             }),
+            Key::Share(sid, seq) => {
+                let entry = self.sessions.get(sid)?.queue.entries.get(seq)?;
+                entry.share.as_ref().map(value)
+            }
             Key::Retained(topic) => self.retained.get(topic).map(value),
         }
     }
@@ -135,15 +144,16 @@ impl State {
     ) -> (State, RestoreReport) {
         let mut state = State::new(config);
         let mut problems = Problems::default();
-        // Sessions first: what belongs to them may come before them.
-        let (mut later, mut sessions) = (Vec::new(), Vec::new());
+        // Sessions first, then what belongs to them, then what belongs to that.
+        let (mut later, mut sessions, mut last) = (Vec::new(), Vec::new(), Vec::new());
         for (key, value) in checkpoint {
             match key.first() {
                 Some(b's') => sessions.push((key, value)),
+                Some(b'g') => last.push((key, value)),
                 _ => later.push((key, value)),
             }
         }
-        for (key, value) in sessions.into_iter().chain(later) {
+        for (key, value) in sessions.into_iter().chain(later).chain(last) {
             if let Err(why) = state.restore_one(key, value) {
                 problems.add(format!("checkpoint key {}: {why}", key.escape_ascii()));
             }
@@ -157,6 +167,7 @@ impl State {
                     for op in &ops {
                         state.apply(op, &mut ignored);
                         ignored.clear();
+                        state.strays.clear();
                     }
                     state.applied = token;
                     report.ops_applied += 1;
@@ -199,8 +210,9 @@ impl State {
                     self.orphan(Key::Filter(sid, filter.into()));
                     return Ok(());
                 };
-                session.subscriptions.insert(filter.into(), options);
-                self.tree.insert(filter, sid, options);
+                let name: Arc<str> = filter.into();
+                session.subscriptions.insert(name.clone(), options);
+                self.link(sid, &name, options);
                 self.durable_subscriptions += 1;
                 Ok(())
             }
@@ -208,6 +220,16 @@ impl State {
                 let (sid, seq) = sid(rest)?;
                 let seq = u64::from_be_bytes(seq.try_into().map_err(|_| "the key's length")?);
                 self.restore_row(sid, seq, read(value)?)
+            }
+            b'g' => {
+                let (sid, seq) = sid(rest)?;
+                let seq = u64::from_be_bytes(seq.try_into().map_err(|_| "the key's length")?);
+                let session = self.sessions.get_mut(&sid);
+                match session.and_then(|s| s.queue.entries.get_mut(&seq)) {
+                    Some(entry) => entry.share = Some(read(value)?),
+                    None => self.orphan(Key::Share(sid, seq)),
+                }
+                Ok(())
             }
             b'r' => {
                 let message: Arc<Message> = read(value)?;
@@ -262,6 +284,7 @@ impl State {
             qos: row.qos,
             retain: row.retain,
             identifiers: row.identifiers,
+            share: None,
             message: row.message,
             bytes,
             maybe_sent: false,

@@ -18,6 +18,7 @@ mod checkpoint;
 pub(crate) mod op;
 mod queues;
 pub(crate) mod session;
+mod shares;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
@@ -29,8 +30,11 @@ use crate::topic::{self, Match, Options, Tree};
 use crate::{Config, QoS, Stats};
 use checkpoint::Key;
 use op::Op;
+pub(crate) use queues::Arrival;
 use queues::Weights;
 use session::{Message, Session, Sid};
+use shares::Shares;
+pub(crate) use shares::{Among, Deal, Stray};
 
 /// What a restore found.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -75,6 +79,9 @@ pub(crate) struct State {
     pub sessions: Table<Sid, Session>,
     pub by_client: BTreeMap<Arc<str>, Sid>,
     pub tree: Tree<Sid>,
+    pub shares: Shares,
+    /// What was dealt to sessions that are gone, since the last look; a replay forgets it.
+    pub strays: Vec<Stray>,
     pub retained: BTreeMap<Arc<str>, Arc<Message>>,
     pub retained_bytes: usize,
     pub durable_subscriptions: usize,
@@ -96,6 +103,8 @@ impl State {
             sessions: Table::with_hasher(Seeded(config.hash_seed)),
             by_client: BTreeMap::new(),
             tree: Tree::new(config.hash_seed),
+            shares: Shares::new(config.hash_seed),
+            strays: Vec::new(),
             retained: BTreeMap::new(),
             retained_bytes: 0,
             durable_subscriptions: 0,
@@ -160,7 +169,7 @@ impl State {
                     self.arrived(*sid, *id);
                 }
                 if let Some(message) = message {
-                    self.accept(message, out);
+                    self.accept(message, &[], out);
                 }
             }
             Op::Release { sid, id } => self.release(*sid, *id),
@@ -170,10 +179,28 @@ impl State {
                 identifiers,
                 message,
             } => {
-                self.enqueue(*sid, message, *qos, true, identifiers.clone(), out);
+                let arrival = Arrival {
+                    qos: *qos,
+                    retain: true,
+                    identifiers: identifiers.clone(),
+                    share: None,
+                };
+                self.enqueue(*sid, message, arrival, out);
             }
             Op::Done { sid, id } => self.done(*sid, *id),
             Op::Received { sid, id } => self.received(*sid, *id),
+            Op::Dealt {
+                from,
+                message,
+                deals,
+            } => {
+                if let Some((sid, id)) = from {
+                    self.arrived(*sid, *id);
+                }
+                self.accept(message, deals, out);
+            }
+            Op::Forward { sid, id, deal } => self.forward(*sid, *id, deal, out),
+            Op::Deal { message, deal } => self.deal(deal, message, out),
         }
         outcome
     }
@@ -205,8 +232,9 @@ impl State {
             self.by_client.remove(&session.client_id);
         }
         for filter in session.subscriptions.keys() {
-            self.tree.remove(filter, sid);
+            self.unlink(sid, filter);
         }
+        self.strand(&session);
         self.stats.queued -= session.queue.entries.len() as u64;
         if session.durable {
             self.weights.moved(sid, session.queue.bytes, 0);
@@ -215,28 +243,31 @@ impl State {
             for filter in session.subscriptions.into_keys() {
                 self.dirty.insert(Key::Filter(sid, filter));
             }
-            for seq in session.queue.entries.into_keys() {
-                self.row_gone(sid, seq, session.stored_seq);
+            for (seq, entry) in session.queue.entries {
+                self.row_gone(sid, seq, session.stored_seq, entry.share.is_some());
             }
         }
     }
 
     pub fn subscribe(&mut self, sid: Sid, identifier: Option<u32>, new: &[Filter]) -> Vec<bool> {
-        let Some(session) = self.sessions.get_mut(&sid) else {
-            return vec![false; new.len()];
-        };
         let mut fresh = Vec::with_capacity(new.len());
         for filter in new {
             let options = Options::new(filter, identifier);
             let name: Arc<str> = filter.filter.as_str().into();
-            self.tree.insert(&name, sid, options);
+            let Some(session) = self.sessions.get_mut(&sid) else {
+                return vec![false; new.len()];
+            };
             if session.durable {
                 self.dirty.insert(Key::Filter(sid, name.clone()));
             }
-            let is_new = session.subscriptions.insert(name, options).is_none();
+            let is_new = session
+                .subscriptions
+                .insert(name.clone(), options)
+                .is_none();
             if is_new && session.durable {
                 self.durable_subscriptions += 1;
             }
+            self.link(sid, &name, options);
             fresh.push(is_new);
         }
         fresh
@@ -249,11 +280,11 @@ impl State {
         let Some((name, _)) = session.subscriptions.remove_entry(filter) else {
             return false;
         };
-        self.tree.remove(filter, sid);
         if session.durable {
             self.durable_subscriptions -= 1;
             self.dirty.insert(Key::Filter(sid, name));
         }
+        self.unlink(sid, filter);
         true
     }
 
@@ -277,12 +308,15 @@ impl State {
     }
 
     /// Retains and, above QoS 0, queues a message that is in the log. QoS 0 was served before.
-    pub fn accept(&mut self, message: &Arc<Message>, out: &mut Vec<Delivery>) {
+    pub fn accept(&mut self, message: &Arc<Message>, deals: &[Deal], out: &mut Vec<Delivery>) {
         if message.publish.retain {
             self.retain(message);
         }
         if message.publish.qos > QoS::AtMostOnce {
             self.route(message, out);
+            for deal in deals {
+                self.deal(deal, message, out);
+            }
         }
     }
 
@@ -353,7 +387,14 @@ impl State {
                 });
             }
         } else {
-            self.enqueue(sid, message, qos, retain, identifiers, out);
+            let share = None;
+            let arrival = Arrival {
+                qos,
+                retain,
+                identifiers,
+                share,
+            };
+            self.enqueue(sid, message, arrival, out);
         }
     }
 

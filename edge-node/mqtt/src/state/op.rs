@@ -15,6 +15,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::session::{Message, Sid};
+use super::shares::Deal;
 use crate::QoS;
 use crate::codec::{Filter, Will};
 
@@ -80,6 +81,23 @@ pub(crate) enum Op {
         sid: Sid,
         id: u16,
     },
+    /// A message arrived that shared subscriptions match: a `Publish`, and whom it was dealt to.
+    Dealt {
+        from: Option<(Sid, u16)>,
+        message: Arc<Message>,
+        deals: Vec<Deal>,
+    },
+    /// A message goes to another member of its group, from the queue of one that has left.
+    Forward {
+        sid: Sid,
+        id: u16,
+        deal: Deal,
+    },
+    /// The same, from a session that is gone.
+    Deal {
+        message: Arc<Message>,
+        deal: Deal,
+    },
 }
 
 impl Op {
@@ -89,6 +107,8 @@ impl Op {
             Op::Start { fresh: true, .. }
             | Op::Subscribe { .. }
             | Op::Publish { .. }
+            | Op::Dealt { .. }
+            | Op::Deal { .. }
             | Op::Enqueue { .. } => false,
             // Who comes back, if with another will, takes what waits for it.
             Op::Start { fresh: false, .. }
@@ -98,8 +118,20 @@ impl Op {
             | Op::Unsubscribe { .. }
             | Op::Release { .. }
             | Op::Done { .. }
+            | Op::Forward { .. }
             | Op::Received { .. } => true,
         }
+    }
+
+    /// Whether the op holds the message that its frame is about.
+    pub(crate) fn carries(&self) -> bool {
+        matches!(
+            self,
+            Op::Publish {
+                message: Some(_),
+                ..
+            } | Op::Dealt { .. }
+        )
     }
 }
 

@@ -47,6 +47,16 @@ impl Weights {
     }
 }
 
+/// How a message comes to a queue.
+#[derive(Debug)]
+pub(crate) struct Arrival {
+    pub qos: QoS,
+    pub retain: bool,
+    pub identifiers: Vec<u32>,
+    /// The shared subscription that it was dealt by.
+    pub share: Option<Arc<str>>,
+}
+
 impl State {
     /// Queues at QoS 1 or 2. At a bound the oldest goes, here or from a longer queue; `out` hears of
     /// every queue that is another now.
@@ -54,9 +64,7 @@ impl State {
         &mut self,
         sid: Sid,
         message: &Arc<Message>,
-        qos: QoS,
-        retain: bool,
-        identifiers: Vec<u32>,
+        arrival: Arrival,
         out: &mut Vec<Delivery>,
     ) {
         let Some(session) = self.sessions.get_mut(&sid) else {
@@ -64,15 +72,17 @@ impl State {
         };
         let entry = Entry {
             id: 0,
-            qos,
-            retain,
-            identifiers,
+            qos: arrival.qos,
+            retain: arrival.retain,
+            identifiers: arrival.identifiers,
+            share: arrival.share,
             bytes: message.bytes(),
             message: Some(message.clone()),
             maybe_sent: false,
             done: false,
             received: false,
         };
+        let shared = entry.share.is_some();
         let before = session.queue.bytes;
         let Some(seq) = session.queue.push(entry) else {
             self.stats.dropped_queued += 1;
@@ -83,6 +93,9 @@ impl State {
         if session.durable {
             self.weights.moved(sid, before, session.queue.bytes);
             self.dirty.insert(Key::Row(sid, seq));
+            if shared {
+                self.dirty.insert(Key::Share(sid, seq));
+            }
             self.dirty.insert(Key::Session(sid));
         }
         while self.is_too_long(sid) && self.drop_oldest(sid) {}
@@ -112,13 +125,15 @@ impl State {
             return false;
         };
         let before = session.queue.bytes;
-        let entry = session.queue.remove(oldest).filter(|entry| !entry.done);
+        let entry = session.queue.remove(oldest);
+        let shared = entry.as_ref().is_some_and(|entry| entry.share.is_some());
+        let entry = entry.filter(|entry| !entry.done);
         if let (Some(entry), true) = (entry, session.conn.is_some()) {
             session.dropped.push((oldest, entry.id));
         }
         self.stats.queued -= 1;
         self.stats.dropped_queued += 1;
-        self.left(sid, oldest, before);
+        self.left(sid, oldest, before, shared);
         true
     }
 
@@ -131,19 +146,20 @@ impl State {
             return;
         };
         let before = session.queue.bytes;
-        session.queue.remove(seq);
+        let entry = session.queue.remove(seq);
+        let shared = entry.is_some_and(|entry| entry.share.is_some());
         self.stats.queued -= 1;
-        self.left(sid, seq, before);
+        self.left(sid, seq, before, shared);
     }
 
     /// An entry is no more in a queue that had so many bytes.
-    fn left(&mut self, sid: Sid, seq: u64, before: usize) {
+    fn left(&mut self, sid: Sid, seq: u64, before: usize, shared: bool) {
         let Some(session) = self.sessions.get(&sid).filter(|session| session.durable) else {
             return;
         };
         let stored = session.stored_seq;
         self.weights.moved(sid, before, session.queue.bytes);
-        self.row_gone(sid, seq, stored);
+        self.row_gone(sid, seq, stored, shared);
     }
 
     /// PUBREC: the payload is not needed any more [MQTT-4.3.3-5].

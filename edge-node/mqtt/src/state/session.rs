@@ -46,6 +46,8 @@ pub(crate) struct Entry {
     pub qos: QoS,
     pub retain: bool,
     pub identifiers: Vec<u32>,
+    /// The shared subscription that it was dealt by; of an ordinary one, None.
+    pub share: Option<Arc<str>>,
     /// None after PUBREC: only PUBREL and PUBCOMP are missing.
     pub message: Option<Arc<Message>>,
     pub bytes: usize,
@@ -132,6 +134,8 @@ pub(crate) struct Session {
     /// answered.
     pub arriving: BTreeMap<u16, ConnId>,
     pub conn: Option<ConnId>,
+    /// Publishes that its connection takes at once.
+    pub window: u16,
     pub expires_at_ms: Option<u64>,
     pub will_at_ms: Option<u64>,
     /// The will is on its way to the log, or taken back; the op that says so is under way.
@@ -154,6 +158,7 @@ impl Session {
             queue: Queue::default(),
             arriving: BTreeMap::new(),
             conn: None,
+            window: 0,
             expires_at_ms: None,
             will_at_ms: None,
             will_spent: false,

@@ -5,6 +5,3 @@ mod tree;
 
 pub use name::{FilterParts, NameError, check_filter, check_name, matches};
 pub use tree::{Match, Options, Tree};
-
-/// Whether `$share/group/filter` is served; CONNACK says so on v5.
-pub const SHARED_SUBSCRIPTIONS: bool = false;

@@ -74,7 +74,7 @@ struct Node<K> {
     subscribers: Vec<Match<K>>,
 }
 
-/// Subscriptions by filter. `K` names a subscriber (later also a share group).
+/// Subscriptions by filter. `K` names a subscriber, or a group that shares a subscription.
 #[derive(Debug)]
 pub struct Tree<K> {
     nodes: Vec<Node<K>>,

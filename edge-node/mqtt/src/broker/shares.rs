@@ -1,0 +1,116 @@
+//! Shared subscriptions: a member leaves, and what was dealt to it goes to others.
+
+use super::Broker;
+use super::journal::Reply;
+use crate::QoS;
+use crate::state::op::Op;
+use crate::state::session::Sid;
+use crate::state::{Among, Stray};
+
+impl Broker {
+    /// Offers what waits for a member to others of its groups: it lost its connection, or it ends
+    /// (`ends`). Ops that say so are for the frame that ends it; nothing happens before that is durable.
+    pub(super) fn forward(&mut self, sid: Sid, ends: bool) -> Vec<Op> {
+        let Some(session) = self.state.sessions.get(&sid) else {
+            return Vec::new();
+        };
+        let among = match ends {
+            true => Among::AllBut(sid),
+            false => Among::DurableBut(sid),
+        };
+        let mut ops = Vec::new();
+        for (id, share) in session.forwardable() {
+            let Some(queue) = self.state.sessions.get(&sid).map(|s| &s.queue) else {
+                break;
+            };
+            let entry = queue.seq(id).and_then(|seq| queue.entries.get(&seq));
+            let Some(message) = entry.and_then(|entry| entry.message.clone()) else {
+                continue;
+            };
+            let Some(deal) = self.state.choose(&share, &message.publish, among) else {
+                continue;
+            };
+            ops.push(Op::Forward { sid, id, deal });
+            // Should its client come back meanwhile, it does not get it any more.
+            let session = self.state.session(sid);
+            if let Some((_, entry)) = session.and_then(|s| s.queue.by_id(id)) {
+                entry.done = true;
+            }
+        }
+        ops
+    }
+
+    /// A member that outlives its connection lost it.
+    pub(super) fn forward_from(&mut self, sid: Sid) {
+        let ops = self.forward(sid, false);
+        if !ops.is_empty() {
+            self.append(ops, None, Reply::Nobody);
+        }
+    }
+
+    /// The frame that would have given a member's part away was refused, and so was its end.
+    pub(super) fn keep_part(&mut self, ops: &[Op]) {
+        for op in ops {
+            let Op::Forward { sid, id, .. } = op else {
+                continue;
+            };
+            let session = self.state.session(*sid);
+            if let Some((_, entry)) = session.and_then(|s| s.queue.by_id(*id)) {
+                entry.done = false;
+            }
+        }
+    }
+
+    /// After a frame: whoever a message was dealt to may have left since that was written.
+    pub(super) fn look_after_deals(&mut self, ops: &[Op]) {
+        for op in ops {
+            let deals = match op {
+                Op::Dealt { deals, .. } => deals.as_slice(),
+                Op::Deal { deal, .. } | Op::Forward { deal, .. } => std::slice::from_ref(deal),
+                _ => continue,
+            };
+            for deal in deals {
+                let members = self.state.durable_members(&deal.share);
+                let left = members.contains(&(deal.to, false));
+                if left && members.iter().any(|(_, connected)| *connected) {
+                    self.forward_from(deal.to);
+                }
+            }
+        }
+        self.deal_strays();
+    }
+
+    /// A member is there: it takes its part of what waits for members that are not.
+    pub(super) fn relieve(&mut self, sid: Sid) {
+        let Some(session) = self.state.sessions.get(&sid).filter(|s| s.durable) else {
+            return;
+        };
+        let shares = session.subscriptions.keys();
+        let shares: Vec<_> = shares.filter(|f| f.starts_with("$share/")).collect();
+        let members = shares.iter().flat_map(|s| self.state.durable_members(s));
+        let mut away: Vec<Sid> = members.filter(|(_, there)| !there).map(|m| m.0).collect();
+        away.sort_unstable();
+        away.dedup();
+        for sid in away {
+            self.forward_from(sid);
+        }
+    }
+
+    /// What was dealt to sessions that are gone is dealt again, as long as anybody is left.
+    pub(super) fn deal_strays(&mut self) {
+        let strays = std::mem::take(&mut self.state.strays);
+        for Stray { share, message } in strays {
+            let deal = self.state.choose(&share, &message.publish, Among::All);
+            let Some(deal) = deal else { continue };
+            let durable = self.state.sessions.get(&deal.to).is_some_and(|s| s.durable);
+            if durable && deal.qos > QoS::AtMostOnce {
+                self.append(vec![Op::Deal { message, deal }], None, Reply::Nobody);
+            } else {
+                let mut out = std::mem::take(&mut self.deliveries);
+                self.state.deal(&deal, &message, &mut out);
+                self.deliver(&mut out);
+                self.deliveries = out;
+            }
+        }
+    }
+}
