@@ -52,7 +52,8 @@ pub const SUBSCRIPTIONS_MAX: usize = 10_000;
 /// Sessions kept without a connection; beyond: the one that expires first is ended.
 pub const SESSIONS_MAX: usize = 100_000;
 
-/// Topic aliases that a v5 client may use; CONNACK says so, beyond: DISCONNECT 0x94.
+/// Topic aliases that a v5 client may use; CONNACK says so, beyond: DISCONNECT 0x94. And those that
+/// we use towards it, if it takes as many.
 pub const TOPIC_ALIAS_MAXIMUM: u16 = 64;
 
 /// Levels of a topic or filter; deeper ones are refused (the tree is walked level by level).

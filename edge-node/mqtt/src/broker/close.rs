@@ -17,7 +17,9 @@ impl Broker {
             return;
         };
         if conn.ready() && reason != 0 {
-            codec::disconnect(conn.version, reason, &mut conn.output);
+            let text = why.to_string();
+            let text = conn.text(&text, 5);
+            codec::disconnect(conn.version, reason, text, &mut conn.output);
         }
         self.flush(id);
         self.effects.push(Effect::Close {

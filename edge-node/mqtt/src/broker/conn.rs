@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 
 use crate::ConnInfo;
-use crate::codec::{Connect, PublishIn, Version};
+use crate::codec::{Connect, PublishIn, REASON_STRING_BYTES_MAX, Version};
 use crate::limits;
 use crate::state::Delivery;
 use crate::state::session::Sid;
@@ -65,7 +65,12 @@ pub(super) struct Conn {
     /// The client's limits.
     pub window: u16,
     pub packet_bytes_max: usize,
+    /// It wants to read why something was refused.
+    pub problem_information: bool,
+    /// Topics by the aliases that it chose, and the other way round by those that we chose.
     pub aliases: BTreeMap<u16, Arc<str>>,
+    pub own_aliases: BTreeMap<Arc<str>, u16>,
+    pub own_aliases_max: u16,
     /// The last topic published to, so that its name is not made again.
     pub last_topic: Option<Arc<str>>,
     /// Publishes to the client that wait for PUBACK or PUBCOMP, and the next of its queue to send.
@@ -112,7 +117,10 @@ impl Conn {
             qos2_open: BTreeSet::new(),
             window: 0,
             packet_bytes_max: usize::MAX,
+            problem_information: false,
             aliases: BTreeMap::new(),
+            own_aliases: BTreeMap::new(),
+            own_aliases_max: 0,
             last_topic: None,
             inflight: 0,
             cursor: 0,
@@ -146,6 +154,13 @@ impl Conn {
             || over(self.append_bytes, limits::APPEND_BYTES_MAX)
             || over(self.unsent(), limits::UNWRITTEN_BYTES_MAX)
             || !self.held.is_empty())
+    }
+
+    /// A text for a packet to it that is not longer than `bytes` without one; empty: none.
+    pub fn text<'a>(&self, text: &'a str, bytes: usize) -> &'a str {
+        let fits = text.len() <= REASON_STRING_BYTES_MAX
+            && bytes + 4 + text.len() <= self.packet_bytes_max;
+        if fits { text } else { "" }
     }
 
     pub fn unsent(&self) -> usize {

@@ -25,7 +25,6 @@ pub(super) struct Accepted {
     expiry_s: u32,
     keep_alive_s: u16,
     window: u16,
-    packet_bytes_max: usize,
 }
 
 impl Broker {
@@ -61,6 +60,10 @@ impl Broker {
             return;
         };
         conn.version = version;
+        conn.packet_bytes_max = connect.packet_bytes_max.map_or(usize::MAX, |m| m as usize);
+        conn.problem_information = connect.problem_information;
+        // Aliases cost memory on both sides: no more than we let clients have.
+        conn.own_aliases_max = connect.topic_alias_maximum.min(limits::TOPIC_ALIAS_MAXIMUM);
         if full {
             return self.refuse(id, version, 0x97);
         }
@@ -112,6 +115,7 @@ impl Broker {
         if let Some(conn) = self.conns.get_mut(&id) {
             let ack = ConnAck {
                 reason,
+                text: conn.text(codec::reason_text(reason), 8),
                 ..ConnAck::default()
             };
             codec::connack(version, &ack, &mut conn.output);
@@ -170,7 +174,6 @@ impl Broker {
                 .receive_maximum
                 .unwrap_or(u16::MAX)
                 .min(self.config.inflight_max),
-            packet_bytes_max: connect.packet_bytes_max.map_or(usize::MAX, |m| m as usize),
         };
         self.start_session(id, accepted, connect.clean_start);
     }
@@ -300,6 +303,7 @@ impl Broker {
         let ack = ConnAck {
             session_present,
             reason: 0,
+            text: "",
             session_expiry_s: (a.expiry_s != a.asked_expiry_s).then_some(a.expiry_s),
             receive_maximum: self.config.receive_maximum,
             assigned_client_id: a.assigned.then(|| a.client_id.to_string()),
@@ -314,7 +318,6 @@ impl Broker {
         conn.client_id = a.client_id;
         conn.username = a.username;
         conn.window = a.window;
-        conn.packet_bytes_max = a.packet_bytes_max;
         conn.silence_ms = u64::from(keep_alive_s) * 1500;
         conn.heard_ms = self.now_ms;
         if conn.silence_ms > 0 {

@@ -239,7 +239,11 @@ impl Broker {
             if kind == Ack::PubComp || (kind == Ack::PubRec && reason >= 0x80) {
                 c.qos2_open.remove(&id);
             }
-            codec::ack(c.version, kind, id, reason, &mut c.output);
+            let text = match c.problem_information {
+                true => c.text(codec::reason_text(reason), 8),
+                false => "",
+            };
+            codec::ack(c.version, kind, id, reason, text, &mut c.output);
             self.touch(conn);
         }
     }

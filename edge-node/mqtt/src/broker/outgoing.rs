@@ -23,6 +23,9 @@ const SCAN_MAX: usize = 20_000;
 /// Retained messages under way to a durable session's queue.
 const ENQUEUES_MAX: usize = 256;
 
+/// What an alias takes in a packet: a shorter topic is its own.
+const ALIAS_BYTES: usize = 3;
+
 /// How a message goes to one client.
 struct Shape<'a> {
     qos: QoS,
@@ -240,7 +243,7 @@ impl Broker {
             }
             conn.inflight += 1;
             let Some(message) = &entry.message else {
-                codec::ack(conn.version, Ack::PubRel, entry.id, 0, &mut conn.output);
+                codec::ack(conn.version, Ack::PubRel, entry.id, 0, "", &mut conn.output);
                 continue;
             };
             let shape = Shape {
@@ -412,12 +415,14 @@ fn write(
             .div_ceil(1000)
             .min(u64::from(u32::MAX)) as u32
     };
+    let (alias, is_new) = own_alias(conn, &publish.topic);
     let packet = Outgoing {
         dup: shape.dup,
         qos: shape.qos,
         retain: shape.retain,
         id: shape.id,
         topic: &publish.topic,
+        alias: alias.map(|alias| (alias, !is_new)),
         properties: publish.properties.as_deref(),
         expiry_s: message.expires_at_ms.map(left),
         subscription_ids: shape.identifiers,
@@ -426,6 +431,9 @@ fn write(
     if packet.len(conn.version) > conn.packet_bytes_max {
         stats.dropped_too_large += 1;
         return false;
+    }
+    if let Some(alias) = alias.filter(|_| is_new) {
+        conn.own_aliases.insert(publish.topic.clone(), alias);
     }
     stats.delivered[shape.qos as usize] += 1;
     codec::publish(conn.version, &packet, &mut conn.output);
@@ -440,4 +448,23 @@ fn write(
         effects.push(Effect::Send { conn: id, bytes });
     }
     true
+}
+
+/// The alias for a topic on its way to a client, and whether the client has yet to learn it (3.3.2.3.4).
+/// The first topics get one and keep it: what a client reads all the time comes early, and a set
+/// that is larger than its maximum would throw each other out.
+fn own_alias(conn: &Conn, topic: &str) -> (Option<u16>, bool) {
+    if conn.own_aliases_max == 0 || topic.len() <= ALIAS_BYTES {
+        return (None, false);
+    }
+    match conn.own_aliases.get(topic) {
+        Some(alias) => (Some(*alias), false),
+        None => {
+            let next = conn.own_aliases.len() as u16 + 1;
+            (
+                Some(next).filter(|next| *next <= conn.own_aliases_max),
+                true,
+            )
+        }
+    }
 }

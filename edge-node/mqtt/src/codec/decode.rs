@@ -185,6 +185,7 @@ fn connect(mut frame: BytesMut, header: usize) -> Result<Packet, CodecError> {
         receive_maximum: props.and_then(|p| p.receive_maximum),
         packet_bytes_max: props.and_then(|p| p.max_packet_size),
         topic_alias_maximum: props.and_then(|p| p.topic_alias_max).unwrap_or(0),
+        problem_information: props.and_then(|p| p.request_problem_info) != Some(0),
         auth_method: props.and_then(|p| p.authentication_method.clone()),
         will,
         username: shape.username,

@@ -20,16 +20,57 @@ pub enum Ack {
     PubComp = 0x70,
 }
 
-/// Writes an acknowledgement. The reason is left out on v3.1.1, which has none, and where it is 0.
-pub fn ack(version: Version, kind: Ack, id: u16, reason: u8, out: &mut BytesMut) {
+/// Writes an acknowledgement. The reason is left out on v3.1.1, which has none, and where it is 0;
+/// `text` goes with it, if there is any.
+pub fn ack(version: Version, kind: Ack, id: u16, reason: u8, text: &str, out: &mut BytesMut) {
     out.put_u8(kind as u8);
     if reason == 0 || version == Version::V3 {
         out.put_u8(2);
-        out.put_u16(id);
-    } else {
-        out.put_u8(3);
-        out.put_u16(id);
-        out.put_u8(reason);
+        return out.put_u16(id);
+    }
+    let properties = reason_string_len(text);
+    out.put_u8(3 + properties as u8);
+    out.put_u16(id);
+    out.put_u8(reason);
+    put_reason_string(text, out);
+}
+
+/// Bytes of a property list that holds this reason string; none: no list. In one byte, as the lengths
+/// around it: our texts are short.
+fn reason_string_len(text: &str) -> usize {
+    debug_assert!(text.len() <= REASON_STRING_BYTES_MAX);
+    if text.is_empty() { 0 } else { 4 + text.len() }
+}
+
+fn put_reason_string(text: &str, out: &mut BytesMut) {
+    if !text.is_empty() {
+        out.put_u8(3 + text.len() as u8);
+        out.put_u8(31);
+        put_field(out, text.as_bytes());
+    }
+}
+
+/// No reason string is longer.
+pub const REASON_STRING_BYTES_MAX: usize = 100;
+
+/// What a reason code means here, for people who read the client's log.
+pub fn reason_text(reason: u8) -> &'static str {
+    match reason {
+        0x81 => "malformed packet",
+        0x82 => "protocol error",
+        0x83 => "the log cannot take this message",
+        0x84 => "only MQTT 3.1.1 and 5.0 are spoken here",
+        0x85 => "the client identifier is not valid",
+        0x86 => "bad user name or password",
+        0x87 => "not authorised",
+        0x88 => "the server is not available",
+        0x8a => "banned",
+        0x8c => "no authentication method is supported",
+        0x8f => "the topic filter is not valid",
+        0x90 => "the topic name is not valid",
+        0x97 => "quota exceeded: the disk budget is used up, or a limit is reached",
+        0x9f => "too many connects per second",
+        _ => "",
     }
 }
 
@@ -45,6 +86,8 @@ pub struct Outgoing<'a> {
     pub retain: bool,
     pub id: u16,
     pub topic: &'a str,
+    /// Whether an alias stands for the topic, and whether the client knows it already.
+    pub alias: Option<(u16, bool)>,
     pub properties: Option<&'a Properties>,
     /// What is left of the message expiry interval.
     pub expiry_s: Option<u32>,
@@ -61,7 +104,7 @@ impl Outgoing<'_> {
 
     fn remaining(&self, version: Version) -> usize {
         let id = if self.qos == QoS::AtMostOnce { 0 } else { 2 };
-        let mut len = 2 + self.topic.len() + id + self.payload_bytes;
+        let mut len = 2 + self.topic_field().len() + id + self.payload_bytes;
         if version == Version::V5 {
             let properties = self.properties_len();
             len += varint_len(properties) + properties;
@@ -69,8 +112,16 @@ impl Outgoing<'_> {
         len
     }
 
+    fn topic_field(&self) -> &str {
+        match self.alias {
+            Some((_, true)) => "",
+            _ => self.topic,
+        }
+    }
+
     fn properties_len(&self) -> usize {
         let mut len = if self.expiry_s.is_some() { 5 } else { 0 };
+        len += if self.alias.is_some() { 3 } else { 0 };
         len += self
             .subscription_ids
             .iter()
@@ -93,6 +144,10 @@ impl Outgoing<'_> {
         if let Some(expiry) = self.expiry_s {
             out.put_u8(2);
             out.put_u32(expiry);
+        }
+        if let Some((alias, _)) = self.alias {
+            out.put_u8(35);
+            out.put_u16(alias);
         }
         for id in self.subscription_ids {
             out.put_u8(11);
@@ -124,7 +179,7 @@ impl Outgoing<'_> {
 pub fn publish(version: Version, p: &Outgoing<'_>, out: &mut BytesMut) {
     out.put_u8(0x30 | u8::from(p.dup) << 3 | (p.qos as u8) << 1 | u8::from(p.retain));
     put_varint(out, p.remaining(version));
-    put_field(out, p.topic.as_bytes());
+    put_field(out, p.topic_field().as_bytes());
     if p.qos != QoS::AtMostOnce {
         out.put_u16(p.id);
     }
@@ -161,6 +216,8 @@ pub struct ConnAck {
     pub session_present: bool,
     /// As on v5; translated for v3.1.1.
     pub reason: u8,
+    /// Why it is refused; may be empty.
+    pub text: &'static str,
     pub session_expiry_s: Option<u32>,
     pub receive_maximum: u16,
     pub assigned_client_id: Option<String>,
@@ -190,8 +247,14 @@ pub fn connack(version: Version, ack: &ConnAck, out: &mut BytesMut) {
                 session_present,
                 code: connect_code(ack.reason),
             };
-            let properties = (ack.reason == 0).then(|| connack_properties(ack));
-            V5.write(crate_codec::Packet::ConnAck(connack, properties), out)
+            let properties = match ack.reason {
+                0 => connack_properties(ack),
+                _ => crate_codec::ConnAckProperties {
+                    reason_string: Some(ack.text.to_owned()).filter(|t| !t.is_empty()),
+                    ..Default::default()
+                },
+            };
+            V5.write(crate_codec::Packet::ConnAck(connack, Some(properties)), out)
         }
     };
     written.expect("a CONNACK is far below the largest packet");
@@ -288,8 +351,14 @@ pub fn unsuback(version: Version, id: u16, reasons: &[u8], out: &mut BytesMut) {
 
 /// Writes a DISCONNECT with a reason. v3.1.1 has none from a server: nothing is written.
 /// Written here: the crate leaves the reason out if there are no properties, or only empty ones.
-pub fn disconnect(version: Version, reason: u8, out: &mut BytesMut) {
-    if version == Version::V5 {
-        out.put_slice(&[0xe0, 2, reason, 0]);
+pub fn disconnect(version: Version, reason: u8, text: &str, out: &mut BytesMut) {
+    if version == Version::V3 {
+        return;
+    }
+    let properties = reason_string_len(text).max(1);
+    out.put_slice(&[0xe0, 1 + properties as u8, reason]);
+    match text {
+        "" => out.put_u8(0),
+        text => put_reason_string(text, out),
     }
 }

@@ -21,6 +21,6 @@ mod packet;
 mod property;
 
 pub use decode::next;
-pub use encode::{Ack, ConnAck, Outgoing};
-pub use encode::{ack, connack, disconnect, pingresp, publish, suback, unsuback};
+pub use encode::{Ack, ConnAck, Outgoing, REASON_STRING_BYTES_MAX};
+pub use encode::{ack, connack, disconnect, pingresp, publish, reason_text, suback, unsuback};
 pub use packet::{CodecError, Connect, Filter, Packet, PublishIn, Subscribe, Version, Will};

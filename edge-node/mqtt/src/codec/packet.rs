@@ -67,6 +67,8 @@ pub struct Connect {
     pub receive_maximum: Option<u16>,
     pub packet_bytes_max: Option<u32>,
     pub topic_alias_maximum: u16,
+    /// Reason strings are wanted (request problem information).
+    pub problem_information: bool,
     pub auth_method: Option<String>,
     pub will: Option<Will>,
     pub username: Option<String>,

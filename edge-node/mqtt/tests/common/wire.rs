@@ -235,6 +235,12 @@ impl Frame {
         u16::from_be_bytes([self.body[0], self.body[1]])
     }
 
+    /// Reason code and reason string of a DISCONNECT.
+    pub fn disconnect(&self) -> (u8, String) {
+        assert_eq!(self.first, 0xe0, "{self:?}");
+        (self.body[0], reason_string(&self.body[1..]))
+    }
+
     /// Takes a PUBLISH apart.
     pub fn publish(&self, v5: bool) -> Pub {
         assert_eq!(self.kind(), 3, "{self:?}");
@@ -306,4 +312,15 @@ pub fn payloads(frames: &[Frame], v5: bool) -> Vec<String> {
     publishes
         .map(|f| String::from_utf8(f.publish(v5).payload).unwrap())
         .collect()
+}
+
+/// The reason string of a property list that holds nothing else; empty: none.
+pub fn reason_string(list: &[u8]) -> String {
+    assert_eq!(usize::from(list[0]), list.len() - 1, "{list:?}");
+    if list.len() == 1 {
+        return String::new();
+    }
+    assert_eq!(list[1], 31);
+    assert_eq!(usize::from(list[3]), list.len() - 4);
+    String::from_utf8(list[4..].to_vec()).unwrap()
 }

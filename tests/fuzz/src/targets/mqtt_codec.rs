@@ -38,7 +38,8 @@ fn write_again(publish: &PublishIn) {
     let Ok(topic) = std::str::from_utf8(&publish.topic) else {
         panic!("a topic that is not UTF-8 passed");
     };
-    for version in [Version::V3, Version::V5] {
+    let v5 = [None, Some((7, false)), Some((7, true))].map(|alias| (Version::V5, alias));
+    for (version, alias) in [(Version::V3, None)].into_iter().chain(v5) {
         let properties: Option<&Properties> = publish.properties.as_deref();
         let out = Outgoing {
             dup: publish.dup,
@@ -46,6 +47,7 @@ fn write_again(publish: &PublishIn) {
             retain: publish.retain,
             id: publish.id,
             topic,
+            alias,
             properties,
             expiry_s: None,
             subscription_ids: &[1, 200_000],
