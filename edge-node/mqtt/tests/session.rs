@@ -249,6 +249,59 @@ fn bad_filters_are_refused_one_by_one() {
 }
 
 #[test]
+fn a_retained_message_that_expires_leaves_its_room() {
+    let room = 2 * (96 + 2 + 10);
+    let config = Config {
+        retained_bytes_max: room,
+        ..Config::default()
+    };
+    let mut w = World::with(config);
+    let (a, _) = w.connect(v5("a", true, 0));
+    let put = |w: &mut World, topic: &str, expiry_s: Option<u8>| {
+        let expiry = expiry_s.map_or(vec![], |s| vec![2, 0, 0, 0, s]);
+        w.send(
+            a,
+            &publish(topic, "ten bytes!", 1, 1)
+                .v5(&expiry)
+                .retain()
+                .bytes(),
+        );
+        w.read(a);
+        (w.broker.stats().retained, w.broker.stats().retained_refused)
+    };
+    assert_eq!(put(&mut w, "t1", Some(10)), (1, 0));
+    assert_eq!(put(&mut w, "t2", None), (2, 0));
+    assert_eq!(put(&mut w, "t3", None), (2, 1));
+    w.checkpoint();
+    w.later(9_900);
+    assert_eq!(put(&mut w, "t3", None), (2, 2));
+    w.later(200);
+    assert_eq!(
+        (w.broker.stats().retained, w.broker.stats().retained_bytes),
+        (1, room as u64 / 2)
+    );
+    assert_eq!(put(&mut w, "t3", Some(20)), (2, 2));
+    // One that takes its place in time stays; over a crash and on a full log it ends as well.
+    assert_eq!(put(&mut w, "t3", Some(100)), (2, 2));
+    w.later(30_000);
+    assert_eq!(w.broker.stats().retained, 2);
+    w.crash();
+    w.refuse = Some(Refusal::QuotaExceeded);
+    w.later(90_000);
+    assert_eq!(w.broker.stats().retained, 2);
+    w.refuse = None;
+    w.later(2_000);
+    assert_eq!(w.broker.stats().retained, 1);
+    w.checkpoint();
+    assert_eq!(w.kv.keys().filter(|k| k[0] == b'r').count(), 1);
+    w.crash();
+    assert_eq!(w.broker.stats().retained, 1);
+    // Nothing wakes the node any more.
+    w.later(1_000);
+    assert_eq!(w.timer, None);
+}
+
+#[test]
 fn no_local_and_retain_as_published() {
     let mut w = World::new();
     let (a, _) = w.connect(v5("a", true, 0));

@@ -69,6 +69,7 @@ pub(super) enum Reply {
         conn: ConnId,
         bytes: usize,
     },
+    RetainedEnded,
 }
 
 impl Reply {
@@ -161,6 +162,7 @@ impl Broker {
     fn answer(&mut self, reply: Reply, outcome: Outcome) {
         match reply {
             Reply::Nobody => {}
+            Reply::RetainedEnded => self.retained_ending = false,
             Reply::Publish {
                 from,
                 bytes,
@@ -284,7 +286,9 @@ impl Broker {
             // They only free space, or nobody waits: kept until they are taken.
             reply => {
                 if self.retry.len() >= RETRY_MAX {
-                    self.retry.pop_front();
+                    let oldest = self.retry.pop_front();
+                    let ends = |frame: Pending| matches!(frame.reply, Reply::RetainedEnded);
+                    self.retained_ending &= !oldest.is_some_and(ends);
                 }
                 self.retry.push_back(Pending { reply, ..frame });
                 self.retry_later();

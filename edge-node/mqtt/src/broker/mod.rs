@@ -54,6 +54,10 @@ pub struct Broker {
     /// Frames without anybody waiting that were refused; offered again.
     retry: VecDeque<Pending>,
     retry_armed: bool,
+    /// When the timer looks at retained messages that end.
+    retained_ends_ms: Option<u64>,
+    /// Those that ended are on their way out.
+    retained_ending: bool,
     next_token: u64,
     /// Subscriptions under way to the journal: until they are applied every publish's op carries
     /// its message, since it may be theirs.
@@ -100,6 +104,8 @@ impl Broker {
             pending: VecDeque::new(),
             retry: VecDeque::new(),
             retry_armed: false,
+            retained_ends_ms: None,
+            retained_ending: false,
             subscribes_pending: 0,
             loose: Vec::new(),
             timers: BTreeSet::new(),
@@ -159,7 +165,7 @@ impl Broker {
             sessions: self.state.sessions.len() as u64,
             subscriptions: (self.state.tree.len() + self.state.shares.len()) as u64,
             retained: self.state.retained.len() as u64,
-            retained_bytes: self.state.retained_bytes as u64,
+            retained_bytes: self.state.retained.bytes() as u64,
             ..self.state.stats
         }
     }

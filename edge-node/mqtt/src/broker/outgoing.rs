@@ -145,10 +145,8 @@ impl Broker {
             if full || backlog || conn.unwritten + conn.output.len() >= SHARE_BYTES_MIN * 16 {
                 return;
             }
-            match self
-                .state
-                .next_retained(scan.key(), scan.get().after.as_deref(), &mut budget)
-            {
+            let after = scan.get().after.as_deref();
+            match self.state.retained.next(scan.key(), after, &mut budget) {
                 Scan::End => drop(conn.retained.pop_first()),
                 Scan::Later => {
                     let now = self.now_ms;

@@ -21,7 +21,12 @@ pub(super) enum Timer {
     Retained(ConnId),
     /// Refused frames are offered again.
     Retry,
+    /// A retained message expires.
+    RetainedEnds,
 }
+
+/// Retained messages that end in one step.
+const ENDS_MAX: usize = 256;
 
 impl Broker {
     pub(super) fn set_timer(&mut self, at_ms: u64, timer: Timer) {
@@ -52,6 +57,7 @@ impl Broker {
     }
 
     pub(super) fn arm(&mut self) {
+        self.arm_retained();
         let first = self.timers.first().map(|(at, _)| *at);
         if let Some(at_ms) = first {
             if self
@@ -77,6 +83,7 @@ impl Broker {
                 Timer::Will(sid) => self.will_timer(sid),
                 Timer::Retained(conn) => self.touch(conn),
                 Timer::Retry => self.offer_again(),
+                Timer::RetainedEnds => self.retained_ends(),
             }
         }
     }
@@ -103,6 +110,35 @@ impl Broker {
         } else {
             self.set_silence(id, due);
         }
+    }
+
+    /// Looks again when the next retained message ends, if any does.
+    fn arm_retained(&mut self) {
+        let first = self.state.retained.first_to_end().map(|(at, _)| *at);
+        let next = first.filter(|_| !self.retained_ending);
+        if self.retained_ends_ms != next {
+            if let Some(at) = std::mem::replace(&mut self.retained_ends_ms, next) {
+                self.timers.remove(&(at, Timer::RetainedEnds));
+            }
+            if let Some(at) = next {
+                self.set_timer(at, Timer::RetainedEnds);
+            }
+        }
+    }
+
+    /// Nobody gets them any more (3.3.2.3.3); now they leave their room as well.
+    fn retained_ends(&mut self) {
+        self.retained_ends_ms = None;
+        let ended = self.state.retained.ended(self.now_ms, ENDS_MAX);
+        if ended.is_empty() {
+            return;
+        }
+        let ops = ended.into_iter().map(|(expires_at_ms, topic)| Op::Expired {
+            topic,
+            expires_at_ms,
+        });
+        self.retained_ending = true;
+        self.append(ops.collect(), None, Reply::RetainedEnded);
     }
 
     fn expired(&mut self, sid: Sid) {

@@ -233,8 +233,7 @@ impl State {
             }
             b'r' => {
                 let message: Arc<Message> = read(value)?;
-                self.retained_bytes += message.bytes();
-                self.retained.insert(message.publish.topic.clone(), message);
+                self.retained.restore(message);
                 Ok(())
             }
             _ => Err("an unknown kind of key".into()),

@@ -17,21 +17,22 @@
 mod checkpoint;
 pub(crate) mod op;
 mod queues;
+mod retained;
 pub(crate) mod session;
 mod shares;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ops::Bound;
 use std::sync::Arc;
 
 use crate::codec::Filter;
 use crate::seeded::{Seeded, Table};
-use crate::topic::{self, Match, Options, Tree};
+use crate::topic::{Match, Options, Tree};
 use crate::{Config, QoS, Stats};
 use checkpoint::Key;
 use op::Op;
 pub(crate) use queues::Arrival;
 use queues::Weights;
+pub(crate) use retained::{Retained, Scan};
 use session::{Message, Session, Sid};
 use shares::Shares;
 pub(crate) use shares::{Among, Deal, Stray};
@@ -58,15 +59,6 @@ pub(crate) struct Delivery {
     pub identifiers: Vec<u32>,
 }
 
-/// An answer of [`State::next_retained`].
-#[derive(Debug)]
-pub(crate) enum Scan {
-    Found(Arc<Message>),
-    /// The budget is used up.
-    Later,
-    End,
-}
-
 /// What the caller of [`State::apply`] needs to answer.
 #[derive(Debug, Default)]
 pub(crate) struct Outcome {
@@ -82,8 +74,7 @@ pub(crate) struct State {
     pub shares: Shares,
     /// What was dealt to sessions that are gone, since the last look; a replay forgets it.
     pub strays: Vec<Stray>,
-    pub retained: BTreeMap<Arc<str>, Arc<Message>>,
-    pub retained_bytes: usize,
+    pub retained: Retained,
     pub durable_subscriptions: usize,
     pub next_sid: u64,
     /// The last token applied.
@@ -94,7 +85,6 @@ pub(crate) struct State {
     weights: Weights,
     queue_messages_max: usize,
     queue_bytes_max: usize,
-    retained_bytes_max: usize,
 }
 
 impl State {
@@ -105,8 +95,7 @@ impl State {
             tree: Tree::new(config.hash_seed),
             shares: Shares::new(config.hash_seed),
             strays: Vec::new(),
-            retained: BTreeMap::new(),
-            retained_bytes: 0,
+            retained: Retained::new(config.retained_bytes_max),
             durable_subscriptions: 0,
             next_sid: 1,
             applied: 0,
@@ -116,7 +105,6 @@ impl State {
             weights: Weights::new(config.queues_bytes_max),
             queue_messages_max: config.queue_messages_max,
             queue_bytes_max: config.queue_bytes_max,
-            retained_bytes_max: config.retained_bytes_max,
         }
     }
 
@@ -201,6 +189,14 @@ impl State {
             }
             Op::Forward { sid, id, deal } => self.forward(*sid, *id, deal, out),
             Op::Deal { message, deal } => self.deal(deal, message, out),
+            Op::Expired {
+                topic,
+                expires_at_ms,
+            } => {
+                if self.retained.expire(topic, *expires_at_ms) {
+                    self.dirty.insert(Key::Retained(topic.clone()));
+                }
+            }
         }
         outcome
     }
@@ -320,26 +316,13 @@ impl State {
         }
     }
 
-    /// A zero-length payload deletes [MQTT-3.3.1-6].
     fn retain(&mut self, message: &Arc<Message>) {
-        let topic = &message.publish.topic;
-        let old = self.retained.get(topic).map_or(0, |m| m.bytes());
-        let new = if message.publish.payload.is_empty() {
-            0
+        if self.retained.put(message) {
+            let topic = message.publish.topic.clone();
+            self.dirty.insert(Key::Retained(topic));
         } else {
-            message.bytes()
-        };
-        if new > 0 && self.retained_bytes - old + new > self.retained_bytes_max {
             self.stats.retained_refused += 1;
-            return;
         }
-        self.retained_bytes = self.retained_bytes - old + new;
-        if new == 0 {
-            self.retained.remove(topic);
-        } else {
-            self.retained.insert(topic.clone(), message.clone());
-        }
-        self.dirty.insert(Key::Retained(topic.clone()));
     }
 
     /// Finds who gets a message: once per session, at the highest QoS of its matching
@@ -396,31 +379,6 @@ impl State {
             };
             self.enqueue(sid, message, arrival, out);
         }
-    }
-
-    /// The next retained message after topic `after` that matches a valid filter. Looks at
-    /// `budget` topics at most and says in it what is left.
-    pub fn next_retained(&self, filter: &str, after: Option<&str>, budget: &mut usize) -> Scan {
-        // Up to the first wildcard all that match begin alike ("a/#" matches "a" too).
-        let wildcard = filter.find(['+', '#']);
-        let prefix = filter[..wildcard.unwrap_or(filter.len())].trim_end_matches('/');
-        let from = match after {
-            Some(after) => Bound::Excluded(after),
-            None => Bound::Included(prefix),
-        };
-        for (topic, message) in self.retained.range::<str, _>((from, Bound::Unbounded)) {
-            if !topic.starts_with(prefix) {
-                break;
-            }
-            if *budget == 0 {
-                return Scan::Later;
-            }
-            *budget -= 1;
-            if topic::matches(filter, topic) {
-                return Scan::Found(message.clone());
-            }
-        }
-        Scan::End
     }
 
     /// Whether a durable session gets this topic above QoS 0.

@@ -98,6 +98,11 @@ pub(crate) enum Op {
         message: Arc<Message>,
         deal: Deal,
     },
+    /// A retained message has expired, unless another has taken its place.
+    Expired {
+        topic: Arc<str>,
+        expires_at_ms: u64,
+    },
 }
 
 impl Op {
@@ -119,6 +124,7 @@ impl Op {
             | Op::Release { .. }
             | Op::Done { .. }
             | Op::Forward { .. }
+            | Op::Expired { .. }
             | Op::Received { .. } => true,
         }
     }
