@@ -37,6 +37,8 @@ pub struct Config {
     pub retained_bytes_max: usize,
     /// Subscriptions of one session at most; then SUBACK 0x97.
     pub subscriptions_max: usize,
+    /// `$SYS` topics say what has changed this often, seconds; 0: there are none.
+    pub sys_interval_s: u16,
     /// Sessions without a connection that are kept at most; the one that expires first makes room.
     pub sessions_max: usize,
 }
@@ -58,6 +60,7 @@ impl Default for Config {
             queues_bytes_max: limits::QUEUES_BYTES_MAX,
             retained_bytes_max: limits::RETAINED_BYTES_MAX,
             subscriptions_max: limits::SUBSCRIPTIONS_MAX,
+            sys_interval_s: limits::SYS_INTERVAL_S,
             sessions_max: limits::SESSIONS_MAX,
         }
     }

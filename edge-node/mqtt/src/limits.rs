@@ -68,3 +68,6 @@ pub const SHARE_BYTES_MIN: usize = 8 << 10;
 
 /// A v3.1.1 publish that the log refused is offered again after this time.
 pub const REFUSED_RETRY_MS: u64 = 1_000;
+
+/// `$SYS` topics are looked at this often, while anybody subscribes to them (Mosquitto's default).
+pub const SYS_INTERVAL_S: u16 = 10;

@@ -16,6 +16,13 @@ pub struct Stats {
     pub retained_bytes: u64,
     /// Now: messages that wait in session queues, in flight ones included.
     pub queued: u64,
+    /// Now: their bytes, of sessions that outlive their connections.
+    pub queued_bytes: u64,
+    /// The most that were connected at a time.
+    pub connected_max: u64,
+    pub sessions_expired: u64,
+    /// Connections opened, with a CONNECT or without.
+    pub sockets: u64,
     pub connects: u64,
     pub connects_refused: u64,
     pub published: [u64; 3],
@@ -31,8 +38,14 @@ pub struct Stats {
     pub wills: u64,
     pub taken_over: u64,
     pub malformed: u64,
+    /// MQTT packets of every kind.
+    pub packets_received: u64,
+    pub packets_sent: u64,
     pub bytes_received: u64,
     pub bytes_sent: u64,
+    /// Bytes of payloads alone.
+    pub payload_received: u64,
+    pub payload_sent: u64,
 }
 
 /// One session, for `clients` on the command line.

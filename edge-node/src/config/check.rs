@@ -160,6 +160,7 @@ impl Config {
                 seconds => seconds,
             },
             keep_alive_max_s: mqtt.keep_alive_max_s,
+            sys_interval_s: mqtt.sys_interval_s,
             receive_maximum: mqtt.receive_maximum,
             inflight_max: mqtt.inflight_max,
             queue_messages_max: mqtt.queue_messages_max,

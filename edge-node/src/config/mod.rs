@@ -58,6 +58,8 @@ pub struct Mqtt {
     pub session_expiry_max_s: u32,
     /// Longest keep-alive; 0 means whatever the client asks.
     pub keep_alive_max_s: u16,
+    /// How often `$SYS` topics say what has changed, while anybody subscribes to them; 0: never.
+    pub sys_interval_s: u16,
 }
 
 /// `[log]`
@@ -201,6 +203,7 @@ impl Default for Mqtt {
             retained_bytes_max: machine.retained_bytes_max,
             session_expiry_max_s: 0,
             keep_alive_max_s: machine.keep_alive_max_s,
+            sys_interval_s: machine.sys_interval_s,
         }
     }
 }

@@ -48,6 +48,7 @@ impl Broker {
             return;
         }
         self.conns.insert(id, Conn::new(info, self.now_ms));
+        self.state.stats.sockets += 1;
         self.newcomers.insert(id);
         self.set_silence(id, self.now_ms + limits::CONNECT_TIMEOUT_MS);
     }
@@ -119,6 +120,7 @@ impl Broker {
                 ..ConnAck::default()
             };
             codec::connack(version, &ack, &mut conn.output);
+            self.state.stats.packets_sent += 1;
             self.close(id, 0, CloseReason::ConnectRefused(reason));
         }
     }
@@ -296,6 +298,8 @@ impl Broker {
             session.will_spent = false;
         }
         self.state.stats.connects += 1;
+        let connected = self.owners.len() as u64;
+        self.state.stats.connected_max = self.state.stats.connected_max.max(connected);
         let max = self.config.keep_alive_max_s;
         let lower =
             a.version == Version::V5 && max > 0 && (a.keep_alive_s == 0 || a.keep_alive_s > max);
@@ -313,6 +317,7 @@ impl Broker {
             return;
         };
         codec::connack(a.version, &ack, &mut conn.output);
+        self.state.stats.packets_sent += 1;
         conn.stage = Stage::Ready;
         conn.sid = a.sid;
         conn.client_id = a.client_id;

@@ -174,6 +174,7 @@ impl Broker {
             publish.payload = Bytes::copy_from_slice(&publish.payload);
         }
         self.state.stats.published[publish.qos as usize] += 1;
+        self.state.stats.payload_received += publish.payload.len() as u64;
         let expiry = publish.properties.as_ref().and_then(|p| p.message_expiry_s);
         let expires_at_ms = expiry.map(|s| self.now_ms + u64::from(s) * 1000);
         let message = Arc::new(Message {
@@ -181,13 +182,7 @@ impl Broker {
             expires_at_ms,
         });
         if message.publish.qos == QoS::AtMostOnce {
-            let mut out = std::mem::take(&mut self.deliveries);
-            self.state.route(&message, &mut out);
-            for deal in self.state.deals(&message.publish) {
-                self.state.deal(&deal, &message, &mut out);
-            }
-            self.deliver(&mut out);
-            self.deliveries = out;
+            self.serve(&message);
         }
         let (op, deals) = self.publish_op(from, &message);
         let mut ops = more;
@@ -195,6 +190,17 @@ impl Broker {
             ops.insert(0, op);
         }
         self.append_dealt(ops, Some(message), deals, reply);
+    }
+
+    /// A message at QoS 0 goes to whoever subscribes to it and is connected.
+    pub(super) fn serve(&mut self, message: &Arc<Message>) {
+        let mut out = std::mem::take(&mut self.deliveries);
+        self.state.route(message, &mut out);
+        for deal in self.state.deals(&message.publish) {
+            self.state.deal(&deal, message, &mut out);
+        }
+        self.deliver(&mut out);
+        self.deliveries = out;
     }
 
     /// PUBREL: PUBCOMP says that the id may be used again, so it waits until that is durable.

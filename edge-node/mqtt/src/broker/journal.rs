@@ -246,6 +246,7 @@ impl Broker {
                 false => "",
             };
             codec::ack(c.version, kind, id, reason, text, &mut c.output);
+            self.state.stats.packets_sent += 1;
             self.touch(conn);
         }
     }

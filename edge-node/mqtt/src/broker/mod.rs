@@ -1,7 +1,8 @@
 //! The broker machine. Each file holds one part of what it does:
 //! `connect` (CONNECT to CONNACK, take-over), `incoming` (publishes from clients), `outgoing`
-//! (publishes to clients), `subscribe`, `journal` (appends, what happens when they are durable or
-//! refused), `close` (ends of connections and sessions, wills), `timers`.
+//! (publishes to clients), `subscribe`, `shares` (whom a shared subscription's messages go to when a
+//! member leaves), `journal` (appends, what happens when they are durable or refused), `close` (ends of
+//! connections and sessions, wills), `timers`, `sys` (`$SYS` topics).
 //!
 //! # A full disk
 //! A publish that the log refuses for want of room is answered with reason 0x97 on v5. On 3.1.1,
@@ -19,6 +20,7 @@ mod journal;
 mod outgoing;
 mod shares;
 mod subscribe;
+mod sys;
 mod timers;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -35,6 +37,7 @@ use crate::{
 };
 use conn::{Conn, Stage};
 use journal::Pending;
+use sys::Sys;
 use timers::Timer;
 
 /// All connections and sessions of one edge node. One task owns it.
@@ -70,6 +73,7 @@ pub struct Broker {
     touched: Vec<ConnId>,
     deliveries: Vec<Delivery>,
     effects: Vec<Effect>,
+    sys: Sys,
     assigned: u64,
     now_ms: u64,
 }
@@ -113,6 +117,7 @@ impl Broker {
             touched: Vec::new(),
             deliveries: Vec::new(),
             effects: Vec::new(),
+            sys: Sys::new(now_ms),
             assigned: 0,
             now_ms,
         };
@@ -166,6 +171,7 @@ impl Broker {
             subscriptions: (self.state.tree.len() + self.state.shares.len()) as u64,
             retained: self.state.retained.len() as u64,
             retained_bytes: self.state.retained.bytes() as u64,
+            queued_bytes: self.state.queued_bytes() as u64,
             ..self.state.stats
         }
     }
@@ -213,7 +219,10 @@ impl Broker {
             }
             let version = (!matches!(conn.stage, Stage::New)).then_some(conn.version);
             match codec::next(version, &mut conn.input) {
-                Ok(Some(packet)) => self.packet(id, packet),
+                Ok(Some(packet)) => {
+                    self.state.stats.packets_received += 1;
+                    self.packet(id, packet);
+                }
                 Ok(None) => {
                     if conn.input.is_empty() {
                         conn.input = bytes::BytesMut::new();
@@ -266,6 +275,7 @@ impl Broker {
             Packet::PingReq => {
                 if let Some(conn) = self.conns.get_mut(&id) {
                     codec::pingresp(&mut conn.output);
+                    self.state.stats.packets_sent += 1;
                 }
             }
             Packet::Disconnect {
@@ -282,7 +292,7 @@ impl Broker {
     }
 
     fn may_publish(&self, conn: &Conn, topic: &str) -> bool {
-        self.access.may_publish(identity(conn), topic)
+        !sys::is_ours(topic) && self.access.may_publish(identity(conn), topic)
     }
 
     fn may_subscribe(&self, conn: &Conn, filter: &str) -> bool {

@@ -242,6 +242,7 @@ impl Broker {
             conn.inflight += 1;
             let Some(message) = &entry.message else {
                 codec::ack(conn.version, Ack::PubRel, entry.id, 0, "", &mut conn.output);
+                self.state.stats.packets_sent += 1;
                 continue;
             };
             let shape = Shape {
@@ -434,6 +435,8 @@ fn write(
         conn.own_aliases.insert(publish.topic.clone(), alias);
     }
     stats.delivered[shape.qos as usize] += 1;
+    stats.packets_sent += 1;
+    stats.payload_sent += publish.payload.len() as u64;
     codec::publish(conn.version, &packet, &mut conn.output);
     if publish.payload.len() < SHARE_BYTES_MIN {
         conn.output.put_slice(&publish.payload);

@@ -121,6 +121,8 @@ impl Broker {
         conn.waiting = false;
         let sid = conn.sid;
         codec::suback(conn.version, granted.id, &granted.reasons, &mut conn.output);
+        self.state.stats.packets_sent += 1;
+        let mut sys = Vec::new();
         let fresh = fresh.iter().copied().chain(std::iter::repeat(false));
         for (filter, fresh) in granted.filters.into_iter().zip(fresh) {
             // The retained message of a topic is not dealt out (4.8.2).
@@ -128,6 +130,9 @@ impl Broker {
                 continue;
             }
             if filter.retain_handling == 0 || (filter.retain_handling == 1 && fresh) {
+                if super::sys::is_ours(&filter.filter) {
+                    sys.push(filter.clone());
+                }
                 let retained = Retained {
                     qos: filter.qos,
                     identifiers: granted.identifier.into_iter().collect(),
@@ -135,6 +140,9 @@ impl Broker {
                 };
                 conn.retained.insert(filter.filter, retained);
             }
+        }
+        for filter in &sys {
+            self.subscribed_to_sys(id, filter, granted.identifier);
         }
         self.touch(id);
         self.relieve(sid);
@@ -190,6 +198,7 @@ impl Broker {
             *reason = if *there { 0 } else { 0x11 };
         }
         codec::unsuback(conn.version, packet, &reasons, &mut conn.output);
+        self.state.stats.packets_sent += 1;
         self.touch(id);
     }
 }

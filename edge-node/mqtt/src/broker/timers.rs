@@ -21,6 +21,8 @@ pub(super) enum Timer {
     Retained(ConnId),
     /// Refused frames are offered again.
     Retry,
+    /// `$SYS` says what has changed.
+    Sys,
     /// A retained message expires.
     RetainedEnds,
 }
@@ -83,6 +85,7 @@ impl Broker {
                 Timer::Will(sid) => self.will_timer(sid),
                 Timer::Retained(conn) => self.touch(conn),
                 Timer::Retry => self.offer_again(),
+                Timer::Sys => self.say_sys(),
                 Timer::RetainedEnds => self.retained_ends(),
             }
         }
@@ -151,6 +154,7 @@ impl Broker {
             if self.claimed(sid) {
                 return self.expire_later(sid);
             }
+            self.state.stats.sessions_expired += 1;
             // A will that still waits goes out with the session at the latest (3.1.3.2.2).
             self.will_due(sid);
             self.end_session(sid);

@@ -109,6 +109,11 @@ impl State {
         }
     }
 
+    /// Bytes that wait for sessions that outlive their connections.
+    pub fn queued_bytes(&self) -> usize {
+        self.weights.bytes
+    }
+
     fn is_too_long(&self, sid: Sid) -> bool {
         self.sessions.get(&sid).is_some_and(|session| {
             session.queue.entries.len() > self.queue_messages_max

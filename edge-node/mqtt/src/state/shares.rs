@@ -90,6 +90,11 @@ impl Shares {
         self.groups.is_empty()
     }
 
+    /// Whether any group's filter begins with this level.
+    pub fn begins(&self, level: &str) -> bool {
+        self.tree.begins(level)
+    }
+
     pub fn join(&mut self, share: &Arc<str>, filter: &str, sid: Sid, options: Options) {
         let Shares {
             groups,

@@ -133,6 +133,11 @@ impl<K: Copy + Ord> Tree<K> {
         }
     }
 
+    /// Whether any subscription's first level is this.
+    pub fn begins(&self, level: &str) -> bool {
+        self.nodes[ROOT as usize].children.contains_key(level)
+    }
+
     fn child(&mut self, at: u32, level: &str) -> u32 {
         if let Some(&child) = self.nodes[at as usize].children.get(level) {
             return child;
