@@ -4,10 +4,10 @@
 #![allow(clippy::unwrap_used)]
 
 mod common;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use common::*;
-use headwater_mqtt::{Broker, Publish, Refusal};
+use headwater_mqtt::{Publish, Refusal};
 use proptest::prelude::*;
 
 const CLIENTS: usize = 3;
@@ -262,28 +262,6 @@ impl Run {
         }
     }
 
-    /// The state rebuilt from every op equals what incremental checkpoints add up to.
-    fn compare(&mut self) {
-        self.w.checkpoint();
-        let durable = &self.w.journal[..self.w.durable];
-        let ops: Vec<&[u8]> = durable
-            .iter()
-            .map(|a| a.op.as_slice())
-            .filter(|o| !o.is_empty())
-            .collect();
-        let (mut replayed, report) = Broker::restore(self.w.config.clone(), self.w.now, [], ops);
-        assert!(report.problems.is_empty());
-        let all: BTreeMap<Vec<u8>, Vec<u8>> = replayed
-            .checkpoint_changes()
-            .into_iter()
-            .filter_map(|(k, v)| v.map(|v| (k, v)))
-            .filter(|(k, _)| k != b"a")
-            .collect();
-        let mut kv = self.w.kv.clone();
-        kv.remove(b"a".as_slice());
-        assert_eq!(kv, all);
-    }
-
     fn step(&mut self, step: &Step) {
         match *step {
             Step::Publish { who, qos, twice } => self.publish(who, qos, twice, Kind::Plain),
@@ -302,7 +280,7 @@ impl Run {
             Step::TakeOver { who } => self.connect(who),
             Step::Fsync { n } => self.w.fsync(n),
             Step::Crash => {
-                self.compare();
+                self.w.compare();
                 self.w.refuse = None;
                 self.w.crash();
                 for c in &mut self.clients {
@@ -328,7 +306,7 @@ impl Run {
             }
         }
         self.w.fsync_all();
-        self.compare();
+        self.w.compare();
     }
 }
 

@@ -231,6 +231,22 @@ impl World {
         }
     }
 
+    /// The state rebuilt from every op equals what incremental checkpoints add up to.
+    pub fn compare(&mut self) {
+        self.checkpoint();
+        let durable = &self.journal[..self.durable];
+        let ops = durable.iter().map(|a| a.op.as_slice());
+        let ops = ops.filter(|op| !op.is_empty());
+        let (mut replayed, report) = Broker::restore(self.config.clone(), self.now, [], ops);
+        assert_eq!(report.problems, Vec::<String>::new());
+        let all = replayed.checkpoint_changes().into_iter();
+        let all = all.filter_map(|(k, v)| v.map(|v| (k, v)));
+        let all: BTreeMap<_, _> = all.filter(|(k, _)| k != b"a").collect();
+        let mut kv = self.kv.clone();
+        kv.remove(b"a".as_slice());
+        assert_eq!(kv, all);
+    }
+
     /// Payloads of the records that are durable.
     pub fn records(&self) -> Vec<String> {
         let durable = self.journal[..self.durable].iter();

@@ -182,12 +182,12 @@ impl Run<'_> {
         broker.stats();
     }
 
-    /// Everything becomes durable, and a restart gives the same state.
+    /// Everything becomes durable; what is replayed and what was checkpointed are the same state.
     fn heal(&mut self) {
         self.world.refuse = None;
         self.world.fsync_all();
         self.world.later(2_000);
-        self.world.checkpoint();
+        self.world.compare();
         self.world.crash();
         self.world.event(Event::Shutdown);
     }
@@ -198,6 +198,7 @@ fn seeds() -> Vec<(String, Vec<u8>)> {
         named("sessions", sessions(5)),
         named("sessions-3", sessions(4)),
         named("faults", faults()),
+        named("shares", shares()),
     ];
     let mut every = Script(vec![1]);
     every.byte(OPEN).byte(0);
@@ -253,6 +254,41 @@ fn sessions(level: u8) -> Vec<u8> {
         .bytes(&connect(level, "sub", false));
     s.byte(SEND).byte(0).bytes(&world::pubcomp(2));
     s.byte(RESTORE).short(9).byte(4).bytes(&[1, 2, 3]);
+    s.0
+}
+
+/// A group of three, one of them with a window of 1 and one without a lasting session, whose members
+/// leave; `$SYS`, and a retained message that expires.
+fn shares() -> Vec<u8> {
+    let mut s = Script(vec![1]);
+    for who in 0..3u8 {
+        let id = ["a", "b", "c"][usize::from(who)];
+        let connect = match who {
+            0 => world::v5(id, false, 100).property(&[33, 0, 1]),
+            1 => world::v5(id, false, 100),
+            _ => world::v5(id, true, 0),
+        };
+        s.byte(OPEN).byte(who);
+        s.byte(SEND).byte(who).bytes(&connect.bytes());
+        let filters = [("$share/g/s/#", 2), ("$SYS/#", 0)];
+        s.byte(SEND).byte(who);
+        s.bytes(&world::subscribe(1, &filters, Some(&[11, 7])));
+    }
+    for id in 1..8 {
+        let qos = 1 + (id % 2) as u8;
+        let publish = world::publish("s/a", "21.5", qos, id).v5(&[2, 0, 0, 0, 30]);
+        s.byte(SEND).byte(2).bytes(&publish.retain().bytes());
+    }
+    s.byte(SEND).byte(1).bytes(&world::puback(1));
+    s.byte(HANG_UP)
+        .byte(0)
+        .byte(CHECKPOINT)
+        .byte(HANG_UP)
+        .byte(2);
+    s.byte(LATER).short(4_000).byte(CRASH);
+    s.byte(OPEN).byte(0).byte(SEND).byte(0);
+    s.bytes(&world::v5("b", true, 100).bytes());
+    s.byte(LATER).short(10_000);
     s.0
 }
 
