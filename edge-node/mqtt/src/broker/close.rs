@@ -183,11 +183,8 @@ impl Broker {
             self.state.end(sid);
             return self.deal_strays();
         }
-        let client_id = session.client_id.clone();
         self.cancel_session_timers(sid);
-        if self.state.by_client.get(&client_id) == Some(&sid) {
-            self.state.by_client.remove(&client_id);
-        }
+        self.state.leave(sid);
         // What the session changed in this step comes before its end.
         self.append_loose();
         let mut ops = self.forward(sid, true);
@@ -197,13 +194,11 @@ impl Broker {
 
     /// Above the bound the sleeping session that expires first ends.
     fn make_room(&mut self) {
-        if self.state.by_client.len() <= self.config.sessions_max {
+        if self.state.durable_sessions() <= self.config.sessions_max {
             return;
         }
         let sleeping = self.state.sessions.iter().filter(|(_, s)| {
-            s.conn.is_none()
-                && self.state.by_client.contains_key(&s.client_id)
-                && !self.owners.contains_key(&s.client_id)
+            s.conn.is_none() && !s.leaving && !self.owners.contains_key(&s.client_id)
         });
         let first = sleeping.min_by_key(|(sid, s)| (s.expires_at_ms.unwrap_or(u64::MAX), **sid));
         if let Some(sid) = first.map(|(sid, _)| *sid) {
@@ -222,7 +217,7 @@ impl Broker {
 
     /// Every connection is lost: sessions begin to expire, wills to wait.
     pub(super) fn after_restart(&mut self) {
-        let sleeping: Vec<Sid> = self.state.by_client.values().copied().collect();
+        let sleeping = self.state.all_current();
         let now = self.now_ms;
         for sid in sleeping {
             let Some(session) = self.state.session(sid) else {

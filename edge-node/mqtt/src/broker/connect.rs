@@ -193,7 +193,7 @@ impl Broker {
     }
 
     fn start_session(&mut self, id: ConnId, mut a: Accepted, clean: bool) {
-        let old = self.state.by_client.get(&a.client_id).copied();
+        let old = self.state.current(&a.client_id);
         if let Some(old) = old.filter(|_| clean) {
             // A will that still waits goes out when its session ends (3.1.3.2.2).
             self.will_due(old);
@@ -260,7 +260,7 @@ impl Broker {
         self.started(&a.client_id);
         self.refuse(id, a.version, 0x97);
         // One that gave way to it, see `accepted`, left the session without a deadline.
-        let Some(sid) = self.state.by_client.get(&a.client_id).copied() else {
+        let Some(sid) = self.state.current(&a.client_id) else {
             return;
         };
         let left =

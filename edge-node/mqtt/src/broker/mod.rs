@@ -178,8 +178,8 @@ impl Broker {
 
     /// Sessions in order of client id.
     pub fn clients(&self) -> Vec<ClientView> {
-        let view = |sid| {
-            let session = self.state.sessions.get(sid)?;
+        let view = |sid: Sid| {
+            let session = self.state.sessions.get(&sid)?;
             let conn = session.conn.and_then(|c| self.conns.get(&c));
             Some(ClientView {
                 client_id: session.client_id.clone(),
@@ -191,7 +191,11 @@ impl Broker {
                 inflight: conn.map_or(0, |c| c.inflight),
             })
         };
-        self.state.by_client.values().filter_map(view).collect()
+        self.state
+            .all_current()
+            .into_iter()
+            .filter_map(view)
+            .collect()
     }
 
     fn received(&mut self, id: ConnId, bytes: bytes::BytesMut) {

@@ -69,7 +69,12 @@ pub(crate) struct Outcome {
 
 pub(crate) struct State {
     pub sessions: Table<Sid, Session>,
-    pub by_client: BTreeMap<Arc<str>, Sid>,
+    /// Those that outlive their connections. Only ops change it, so that a replay's is the same.
+    by_client: BTreeMap<Arc<str>, Sid>,
+    /// Those that do not.
+    transient: BTreeMap<Arc<str>, Sid>,
+    /// How many of `by_client` are on their way out.
+    leaving: usize,
     pub tree: Tree<Sid>,
     pub shares: Shares,
     /// What was dealt to sessions that are gone, since the last look; a replay forgets it.
@@ -92,6 +97,8 @@ impl State {
         State {
             sessions: Table::with_hasher(Seeded(config.hash_seed)),
             by_client: BTreeMap::new(),
+            transient: BTreeMap::new(),
+            leaving: 0,
             tree: Tree::new(config.hash_seed),
             shares: Shares::new(config.hash_seed),
             strays: Vec::new(),
@@ -110,6 +117,35 @@ impl State {
 
     pub fn session(&mut self, sid: Sid) -> Option<&mut Session> {
         self.sessions.get_mut(&sid)
+    }
+
+    /// The session that a client has now, if any: not one that is on its way out.
+    pub fn current(&self, client_id: &str) -> Option<Sid> {
+        let durable = self.by_client.get(client_id);
+        let stays = |sid: &&Sid| self.sessions.get(sid).is_some_and(|s| !s.leaving);
+        let transient = self.transient.get(client_id);
+        transient.or(durable.filter(stays)).copied()
+    }
+
+    /// All current sessions, in order of client id.
+    pub fn all_current(&self) -> Vec<Sid> {
+        let mut all: Vec<_> = self.by_client.iter().chain(&self.transient).collect();
+        all.sort_unstable();
+        let stays = |sid: &Sid| self.sessions.get(sid).is_some_and(|s| !s.leaving);
+        all.into_iter().map(|(_, sid)| *sid).filter(stays).collect()
+    }
+
+    /// Sessions that outlive their connections.
+    pub fn durable_sessions(&self) -> usize {
+        self.by_client.len() - self.leaving
+    }
+
+    /// For clients a durable session is gone; its end is on its way to the journal.
+    pub fn leave(&mut self, sid: Sid) {
+        if let Some(session) = self.sessions.get_mut(&sid).filter(|s| !s.leaving) {
+            session.leaving = true;
+            self.leaving += 1;
+        }
     }
 
     /// Carries out one durable op. Deliveries are pushed to `out`; a replay ignores them.
@@ -203,7 +239,11 @@ impl State {
 
     /// Takes the client's session up, or makes it. True if it was there.
     pub fn start(&mut self, sid: Sid, client_id: &Arc<str>, fresh: bool, durable: bool) -> bool {
-        let old = self.by_client.get(client_id).copied();
+        let names = match durable {
+            true => &self.by_client,
+            false => &self.transient,
+        };
+        let old = names.get(client_id).copied();
         if let Some(old) = old.filter(|old| fresh || *old != sid) {
             self.end(old);
         }
@@ -211,7 +251,11 @@ impl State {
         if !present {
             self.sessions
                 .insert(sid, Session::new(client_id.clone(), durable));
-            self.by_client.insert(client_id.clone(), sid);
+            let names = match durable {
+                true => &mut self.by_client,
+                false => &mut self.transient,
+            };
+            names.insert(client_id.clone(), sid);
             self.next_sid = self.next_sid.max(sid.0 + 1);
         }
         if durable {
@@ -224,9 +268,12 @@ impl State {
         let Some(session) = self.sessions.remove(&sid) else {
             return;
         };
-        if self.by_client.get(&session.client_id) == Some(&sid) {
-            self.by_client.remove(&session.client_id);
+        for names in [&mut self.by_client, &mut self.transient] {
+            if names.get(&session.client_id) == Some(&sid) {
+                names.remove(&session.client_id);
+            }
         }
+        self.leaving -= usize::from(session.leaving);
         for filter in session.subscriptions.keys() {
             self.unlink(sid, filter);
         }

@@ -140,6 +140,8 @@ pub(crate) struct Session {
     pub will_at_ms: Option<u64>,
     /// The will is on its way to the log, or taken back; the op that says so is under way.
     pub will_spent: bool,
+    /// It has ended, and its frame is not durable yet.
+    pub leaving: bool,
     /// Entries that a full queue dropped, with their ids: the connection may have sent them.
     pub dropped: Vec<(u64, u16)>,
     /// Queue entries below this were never in a checkpoint or are in it now.
@@ -162,6 +164,7 @@ impl Session {
             expires_at_ms: None,
             will_at_ms: None,
             will_spent: false,
+            leaving: false,
             dropped: Vec::new(),
             stored_seq: 0,
         }

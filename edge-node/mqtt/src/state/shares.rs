@@ -170,8 +170,7 @@ impl State {
             let Some(session) = self.sessions.get(sid) else {
                 continue;
             };
-            // Of one that is about to end no more is heard.
-            if self.by_client.get(&session.client_id) != Some(sid) {
+            if session.leaving {
                 continue;
             }
             let qos = options.qos().min(publish.qos);
