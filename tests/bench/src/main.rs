@@ -2,6 +2,7 @@
 //! side with named peers in one run, the disk probe beside them. Prints a Markdown table and fails when
 //! a floor is missed.
 
+mod crowd;
 mod load;
 mod machine;
 mod peers;

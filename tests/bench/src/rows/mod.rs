@@ -2,6 +2,7 @@
 
 mod backlog;
 mod clients;
+mod crowd;
 mod kafka;
 mod link;
 mod path;
@@ -24,6 +25,8 @@ pub enum Row {
     Qos1,
     /// Memory of the edge: idle, and with 1,000 idle clients
     Clients,
+    /// 5,000 connections, 200,000 subscriptions, fan-out, one that does not read, beside both brokers
+    Crowd,
     /// 1,000 readings/s: latency to a Kafka poll, bytes on disk, link and device
     Path,
     /// 20 readings/s at linger 10 s: bytes on disk and link
@@ -54,6 +57,7 @@ impl Row {
         match self {
             Row::Qos1 => qos1::run(plan),
             Row::Clients => clients::run(plan),
+            Row::Crowd => crowd::run(plan),
             Row::Path => path::run(plan),
             Row::Slow => path::run_slow(plan),
             Row::Link => link::run(plan),

@@ -1,0 +1,316 @@
+//! Many connections and many subscriptions, beside mosquitto and rumqttd: what an idle one costs,
+//! whether 5,000 are held, 200,000 subscriptions under load, one publisher to 1,000 subscribers, and what
+//! one that does not read costs the others.
+
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use e2e::nodes::Edge;
+use e2e::process::Process;
+
+use super::{Plan, Result, say};
+use crate::crowd::{Client, Delivered, gather};
+use crate::peers::mqtt::Peer;
+use crate::table::{Line, Spread};
+
+const CONNECTIONS: usize = 5_000;
+/// Clients with 1,000 filters each.
+const SUBSCRIBERS: usize = 200;
+const FILTERS: usize = 1_000;
+const MATCHED_PER_S: u64 = 10_000;
+const FAN_OUT: usize = 1_000;
+/// Messages of the one publisher per second; each becomes 1,000.
+const FAN_OUT_PER_S: u64 = 60;
+/// Of others, beside one that does not read.
+const STALLED_PER_S: u64 = 2_000;
+const SETTLE: Duration = Duration::from_secs(2);
+
+/// Whom it is done to.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Broker {
+    Edge,
+    Peer(Peer),
+}
+
+const ALL: [Broker; 3] = [
+    Broker::Edge,
+    Broker::Peer(Peer::Mosquitto),
+    Broker::Peer(Peer::Rumqttd),
+];
+
+impl Broker {
+    fn name(self) -> &'static str {
+        match self {
+            Broker::Edge => "edge",
+            Broker::Peer(peer) => peer.name(),
+        }
+    }
+
+    fn start(self, plan: &Plan<'_>) -> Result<(Process, SocketAddr, tempfile::TempDir)> {
+        let scratch = tempfile::tempdir_in(plan.dir)?;
+        let (process, address) = match self {
+            Broker::Edge => {
+                let edge = Edge::new(&scratch.path().join("edge"), None);
+                (edge.start(), edge.mqtt)
+            }
+            Broker::Peer(peer) => peer.start(scratch.path())?,
+        };
+        Ok((process, address, scratch))
+    }
+}
+
+/// What one broker did; a figure is missing where it did not do it.
+#[derive(Default)]
+struct Figures {
+    bytes_per_connection: Vec<f64>,
+    alive: Vec<f64>,
+    matched_per_s: Vec<f64>,
+    matched_p99: Vec<f64>,
+    matched_mb: Vec<f64>,
+    fan_out_per_s: Vec<f64>,
+    fan_out_p99: Vec<f64>,
+    stalled_ratio: Vec<f64>,
+    failures: Vec<String>,
+}
+
+pub fn run(plan: &Plan<'_>) -> Result<Vec<Line>> {
+    let runtime = tokio::runtime::Runtime::new()?;
+    let mut all = ALL.map(|broker| (broker, Figures::default()));
+    for n in 1..=plan.rounds {
+        for (broker, figures) in &mut all {
+            say(format!(
+                "a crowd at {}, round {n} of {}",
+                broker.name(),
+                plan.rounds
+            ));
+            for (what, part) in PARTS {
+                let started = broker.start(plan);
+                let (process, address, _scratch) = started?;
+                if let Err(error) = runtime.block_on(part(&process, address, plan.time, figures)) {
+                    figures.failures.push(format!("{what}: {error}"));
+                }
+            }
+        }
+    }
+    Ok(all
+        .iter()
+        .flat_map(|(broker, figures)| lines(*broker, figures))
+        .collect())
+}
+
+type Part = for<'a> fn(
+    &'a Process,
+    SocketAddr,
+    Duration,
+    &'a mut Figures,
+) -> Pin<Box<dyn Future<Output = Result<()>> + 'a>>;
+
+const PARTS: [(&str, Part); 4] = [
+    ("connections", |process, at, time, out| {
+        Box::pin(idle(process, at, time, out))
+    }),
+    ("subscriptions", |process, at, time, out| {
+        Box::pin(matched(process, at, time, out))
+    }),
+    ("fan-out", |process, at, time, out| {
+        Box::pin(fan_out(process, at, time, out))
+    }),
+    ("one that does not read", |process, at, time, out| {
+        Box::pin(stalled(process, at, time, out))
+    }),
+];
+
+async fn idle(process: &Process, at: SocketAddr, time: Duration, out: &mut Figures) -> Result<()> {
+    // What a first client brings into memory is no connection's.
+    let _first = gather(at, 1, 1, |_| vec!["crowd/first".into()]).await?;
+    tokio::time::sleep(SETTLE).await;
+    let before = process.rss_bytes();
+    let mut clients = gather(at, CONNECTIONS, 1, |n| vec![format!("crowd/{n}/#")]).await?;
+    tokio::time::sleep(time.max(SETTLE)).await;
+    let grown = process.rss_bytes().saturating_sub(before);
+    out.bytes_per_connection
+        .push(grown as f64 / CONNECTIONS as f64);
+    let mut alive = 0u32;
+    for client in &mut clients {
+        alive += u32::from(client.is_alive().await);
+    }
+    out.alive.push(f64::from(alive));
+    Ok(())
+}
+
+/// Each message matches one of 200,000 filters, half of them with a wildcard.
+async fn matched(
+    process: &Process,
+    at: SocketAddr,
+    time: Duration,
+    out: &mut Figures,
+) -> Result<()> {
+    let filters = |client: usize| {
+        let filter = move |n: usize| match n % 2 {
+            0 => format!("plant/{client}/sensor/{n}/value"),
+            _ => format!("plant/{client}/sensor/{n}/+"),
+        };
+        (0..FILTERS).map(filter).collect()
+    };
+    let clients = gather(at, SUBSCRIBERS, 0, filters).await?;
+    let (begun, delivered) = (Instant::now(), Arc::new(Delivered::default()));
+    for client in clients {
+        client.read_on(begun, delivered.clone());
+    }
+    let mut publisher = Client::connect(at, "publisher").await?;
+    let topic = |n: u64| {
+        // A step without a common divisor goes through all of them.
+        let filter = n.wrapping_mul(7_919) as usize % (SUBSCRIBERS * FILTERS);
+        format!(
+            "plant/{}/sensor/{}/value",
+            filter % SUBSCRIBERS,
+            filter / SUBSCRIBERS
+        )
+    };
+    let sent = publisher.publish(begun, MATCHED_PER_S, time, topic).await?;
+    tokio::time::sleep(SETTLE).await;
+    let arrived = delivered.messages();
+    if arrived < sent {
+        return Err(format!("{} of {sent} messages did not arrive", sent - arrived).into());
+    }
+    out.matched_per_s.push(sent as f64 / time.as_secs_f64());
+    out.matched_p99
+        .push(delivered.take_percentile(99).as_secs_f64());
+    out.matched_mb.push(process.rss_bytes() as f64 / 1e6);
+    Ok(())
+}
+
+async fn fan_out(_: &Process, at: SocketAddr, time: Duration, out: &mut Figures) -> Result<()> {
+    let clients = gather(at, FAN_OUT, 0, |_| vec!["fan/#".into()]).await?;
+    let (begun, delivered) = (Instant::now(), Arc::new(Delivered::default()));
+    for client in clients {
+        client.read_on(begun, delivered.clone());
+    }
+    let mut publisher = Client::connect(at, "publisher").await?;
+    let sent = publisher
+        .publish(begun, FAN_OUT_PER_S, time, |_| "fan/out".into())
+        .await?;
+    let all = sent * FAN_OUT as u64;
+    let started = Instant::now();
+    while delivered.messages() < all && started.elapsed() < time {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    if delivered.messages() < all {
+        return Err(format!(
+            "{} of {all} messages did not arrive",
+            all - delivered.messages()
+        )
+        .into());
+    }
+    out.fan_out_per_s
+        .push(all as f64 / begun.elapsed().as_secs_f64());
+    out.fan_out_p99
+        .push(delivered.take_percentile(99).as_secs_f64());
+    Ok(())
+}
+
+/// p99 of ten subscribers beside one that has stopped reading, by what it is without that one.
+async fn stalled(_: &Process, at: SocketAddr, time: Duration, out: &mut Figures) -> Result<()> {
+    let clients = gather(at, 10, 0, |n| vec![format!("work/{n}")]).await?;
+    let (begun, delivered) = (Instant::now(), Arc::new(Delivered::default()));
+    for client in clients {
+        client.read_on(begun, delivered.clone());
+    }
+    let mut publisher = Client::connect(at, "publisher").await?;
+    let topic = |n: u64| format!("work/{}", n % 10);
+    publisher
+        .publish(begun, STALLED_PER_S, SETTLE, topic)
+        .await?;
+    delivered.take_percentile(99);
+    publisher.publish(begun, STALLED_PER_S, time, topic).await?;
+    let alone = delivered.take_percentile(99);
+    let _stalled = Client::connect(at, "stalled").await?;
+    let mut stalled = gather(at, 1, 0, |_| vec!["work/#".into()]).await?;
+    // What the kernel holds for it is full before anything is measured.
+    publisher
+        .publish(begun, STALLED_PER_S * 10, time, topic)
+        .await?;
+    tokio::time::sleep(SETTLE).await;
+    delivered.take_percentile(99);
+    publisher.publish(begun, STALLED_PER_S, time, topic).await?;
+    let beside = delivered.take_percentile(99);
+    stalled.clear();
+    out.stalled_ratio
+        .push(beside.as_secs_f64() / alone.as_secs_f64());
+    Ok(())
+}
+
+fn lines(broker: Broker, f: &Figures) -> Vec<Line> {
+    let name = broker.name();
+    let ours = broker == Broker::Edge;
+    let mut lines = Vec::new();
+    let mut line = |what: String,
+                    values: &[f64],
+                    show: &dyn Fn(&Spread) -> String,
+                    aim: Option<(&str, fn(f64) -> bool)>| {
+        if values.is_empty() {
+            return;
+        }
+        let spread = Spread::of(values.iter().copied());
+        let line = Line::new(format!("{name}: {what}"), show(&spread));
+        lines.push(match aim {
+            Some((bound, kept)) if ours => line.aim(bound, kept(spread.median())),
+            _ => line,
+        });
+    };
+    line(
+        format!("RSS per idle connection with one subscription, {CONNECTIONS} of them"),
+        &f.bytes_per_connection,
+        &|s| format!("{} kB", s.show(1e3, 1)),
+        Some(("4 kB", |bytes| bytes <= 4_000.0)),
+    );
+    line(
+        format!("of {CONNECTIONS} connections answer"),
+        &f.alive,
+        &|s| s.show(1.0, 0),
+        Some(("all", |alive| alive >= CONNECTIONS as f64)),
+    );
+    let subscriptions = SUBSCRIBERS * FILTERS;
+    line(
+        format!("{subscriptions} subscriptions: matched publishes/s, all delivered"),
+        &f.matched_per_s,
+        &|s| s.show(1.0, 0),
+        Some(("10,000", |rate| rate >= 0.98 * MATCHED_PER_S as f64)),
+    );
+    line(
+        "the same: publish to arrival p99".into(),
+        &f.matched_p99,
+        &|s| format!("{} ms", s.show(1e-3, 1)),
+        None,
+    );
+    line(
+        "the same: RSS".into(),
+        &f.matched_mb,
+        &|s| format!("{} MB", s.show(1.0, 1)),
+        None,
+    );
+    line(
+        format!("one publisher to {FAN_OUT} subscribers: deliveries/s"),
+        &f.fan_out_per_s,
+        &|s| s.show(1.0, 0),
+        None,
+    );
+    line(
+        "the same: publish to arrival p99".into(),
+        &f.fan_out_p99,
+        &|s| format!("{} ms", s.show(1e-3, 1)),
+        None,
+    );
+    line(
+        "p99 of ten subscribers beside one that does not read : without it".into(),
+        &f.stalled_ratio,
+        &|s| s.show(1.0, 2),
+        Some(("1.2", |ratio| ratio <= 1.2)),
+    );
+    let failed =
+        |what: &String| Line::new(format!("{name}: did not"), what.clone()).aim("nothing", !ours);
+    lines.extend(f.failures.iter().map(failed));
+    lines
+}
