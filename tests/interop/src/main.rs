@@ -1,4 +1,4 @@
-//! Headwater against the clients that its users have: MQTT clients publish to an edge, Kafka clients
+//! Headwater against the clients that its users have: MQTT clients use an edge and publish to it, Kafka clients
 //! read the mirrored topic from the cloud, Kafka's own tool reads both directories. Started by
 //! `tests/interop/run`, which brings the clients. Fails, never skips.
 
@@ -8,6 +8,7 @@ mod produce;
 mod publish;
 mod rows;
 mod table;
+mod uses;
 
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
@@ -87,6 +88,7 @@ fn run(arguments: &Arguments, checks: &mut Checks) -> Result<(), String> {
         produce::golden(&out),
     )?;
     let scratch = tempfile::tempdir().map_err(|error| error.to_string())?;
+    use_all(&out, &scratch.path().join("used"), checks)?;
     let cloud = Cloud::new(&scratch.path().join("cloud")).with_config(COLD_SOON);
     let cloud_process = cloud.start();
     let edge = Edge::new(
@@ -135,6 +137,24 @@ fn run(arguments: &Arguments, checks: &mut Checks) -> Result<(), String> {
         )?;
         println!("   {dumped:?}, all valid");
     }
+    Ok(())
+}
+
+/// What people do with a broker, by the clients that they have.
+fn use_all(out: &Path, dir: &Path, checks: &mut Checks) -> Result<(), String> {
+    let edge = Edge::new(dir, None);
+    let process = edge.start();
+    let door = uses::Door {
+        scheme: "mqtt",
+        address: edge.mqtt,
+        ca: None,
+    };
+    uses::paho(out, door, checks)?;
+    uses::mqtt_js(out, door, checks)?;
+    uses::java(out, door, checks)?;
+    uses::mosquitto(door, checks)?;
+    uses::rumqttc(door, checks)?;
+    process.stop();
     Ok(())
 }
 
