@@ -248,6 +248,52 @@ fn bad_filters_are_refused_one_by_one() {
     assert!(w.closed.contains_key(&b));
 }
 
+/// At QoS 0 it is served before it is durable; who subscribes in between finds it all the same.
+#[test]
+fn a_retained_message_at_qos_0_is_what_the_next_subscription_finds() {
+    for refused in [false, true] {
+        let mut w = World::new();
+        let (a, _) = w.connect(v5("a", true, 0));
+        w.send(a, &publish("t", "old", 1, 1).v5(&[]).retain().bytes());
+        w.read(a);
+        w.sync = false;
+        w.refuse = None;
+        w.send(a, &publish("t", "new", 0, 0).v5(&[]).retain().bytes());
+        if refused {
+            let token = w.last_token();
+            w.send(a, &subscribe(2, &[("t", 1)], Some(&[])));
+            assert_eq!(w.read(a)[0].kind(), 9);
+            w.journal.pop();
+            let reason = Refusal::QuotaExceeded;
+            w.event(Event::Refused { token, reason });
+            assert_eq!(
+                payloads(&w.read(a), true),
+                ["old"],
+                "the log did not take it"
+            );
+            continue;
+        }
+        let both = [
+            publish("t", "newer", 0, 0).v5(&[]).retain().bytes(),
+            subscribe(2, &[("t", 1)], Some(&[])),
+        ];
+        w.send(a, &both.concat());
+        let (b, _) = w.connect(v5("b", true, 0));
+        w.send(b, &subscribe(3, &[("+", 1)], Some(&[])));
+        for conn in [a, b] {
+            let frames = w.read(conn);
+            assert_eq!((frames[0].kind(), frames.len()), (9, 1), "it waits");
+        }
+        w.fsync(1);
+        assert_eq!((w.read(a), w.read(b)), (vec![], vec![]));
+        w.fsync(1);
+        for conn in [a, b] {
+            let got = w.read(conn)[0].publish(true);
+            assert_eq!((got.retain, got.payload), (true, b"newer".to_vec()));
+        }
+    }
+}
+
 #[test]
 fn a_retained_message_that_expires_leaves_its_room() {
     let room = 2 * (96 + 2 + 10);

@@ -104,6 +104,10 @@ impl Broker {
         } else {
             op::encode(token.0, &ops)
         };
+        let first = |m: &Arc<Message>| m.publish.retain && m.publish.qos == QoS::AtMostOnce;
+        if message.as_ref().is_some_and(first) {
+            self.last_retained = token;
+        }
         let publish: Option<Publish> = message.as_ref().map(|m| m.publish.clone());
         self.effects.push(Effect::Append(Append {
             token,
@@ -134,6 +138,14 @@ impl Broker {
                 return;
             };
             self.apply(frame);
+        }
+        self.retained_go_on();
+    }
+
+    /// Some frames are over: subscriptions may have waited for them.
+    fn retained_go_on(&mut self) {
+        for id in std::mem::take(&mut self.retained_waits) {
+            self.touch(id);
         }
     }
 
@@ -259,6 +271,7 @@ impl Broker {
             return;
         };
         self.state.stats.appends_refused += 1;
+        self.retained_go_on();
         match frame.reply {
             Reply::Publish { from, bytes, again } => {
                 self.publish_over(from.conn, bytes);
