@@ -97,6 +97,15 @@ impl PartitionMeta {
         }
     }
 
+    /// As it stands on the disk. The next record goes behind all that is told to be gone: nobody could
+    /// read it there. What we write says so itself.
+    pub(super) fn read_back(mut self) -> Option<PartitionMeta> {
+        let gone = self.gaps.iter().map(|gap| gap.to).max();
+        let gone = gone.map_or(self.start, |to| to.max(self.start));
+        self.next = self.next.max(gone);
+        self.is_plausible().then_some(self)
+    }
+
     pub(super) fn lineage(&self) -> Lineage {
         Lineage {
             incarnation: self.incarnation,
@@ -284,9 +293,10 @@ impl Header {
     }
 
     pub(super) fn decode(bytes: &[u8]) -> Option<Header> {
-        let header: Header = postcard::from_bytes(bytes).ok()?;
-        let partitions = header.partitions.iter().all(Plausible::is_plausible);
-        (header.store.is_plausible() && partitions).then_some(header)
+        let Header { store, partitions } = postcard::from_bytes(bytes).ok()?;
+        let partitions = partitions.into_iter().map(PartitionMeta::read_back);
+        let partitions = partitions.collect::<Option<_>>()?;
+        store.is_plausible().then_some(Header { store, partitions })
     }
 }
 

@@ -223,14 +223,12 @@ impl Replay {
             }
         } else if key.starts_with(PARTITION_KEY) {
             match postcard::from_bytes::<PartitionMeta>(&value) {
-                Ok(meta) if !meta.is_plausible() => {
-                    self.note(format!(
-                        "checkpointed state of {}: no log's numbers",
-                        meta.tp
-                    ));
-                }
                 Ok(meta) => {
-                    known.partitions.insert(meta.tp.clone(), (meta, value));
+                    let tp = meta.tp.clone();
+                    match meta.read_back() {
+                        Some(meta) => drop(known.partitions.insert(tp, (meta, value))),
+                        None => self.note(format!("checkpointed state of {tp}: no log's numbers")),
+                    }
                 }
                 Err(error) => self.note(format!("checkpointed partition state: {error}")),
             }

@@ -7,11 +7,11 @@ use std::sync::Arc;
 use headwater_batch::{NewRecord, Offset, TopicPartition};
 use headwater_log::checkpoint::FileStore;
 use headwater_log::disk::Crash;
-use headwater_log::durable::{Durable, DurableConfig};
-use headwater_log::store::{Gap, Lineage, StoreConfig};
+use headwater_log::durable::{Durable, DurableConfig, Position};
+use headwater_log::store::{Gap, GapReason, Lineage, StoreConfig};
 use headwater_log::{Disk, SimDisk};
 
-use super::{NOW, offsets, open, restart, tp};
+use super::{NOW, offsets, open, restart, tp, write};
 
 /// Kinds of frames, and the key of a partition in the checkpoint: see FORMAT.md.
 const ENTRY: u8 = 1;
@@ -100,7 +100,17 @@ fn same_each_time(disk: &SimDisk) -> Found {
 
 /// A partition's state in headers and checkpoints.
 fn state(tp: &TopicPartition, next: i64, start: i64, acked: i64) -> impl serde::Serialize {
-    let (boots, gaps) = (vec![(1u64, 0i64)], Vec::<Gap>::new());
+    state_with(tp, next, start, acked, Vec::new())
+}
+
+fn state_with(
+    tp: &TopicPartition,
+    next: i64,
+    start: i64,
+    acked: i64,
+    gaps: Vec<Gap>,
+) -> impl serde::Serialize {
+    let boots = vec![(1u64, 0i64)];
     let synced: Option<(i64, u64, i64)> = None;
     let (stamps, digest) = (Vec::<(i64, u64)>::new(), None::<(i64, u64)>);
     let lineage = (1u128, 0i64, 0u32);
@@ -144,6 +154,55 @@ fn a_birth_above_the_next_offset() {
     let disk = with_frames(&[(PARTITION, bytes(&birth))]);
     let (numbers, ..) = same_each_time(&disk);
     assert_eq!(numbers[2], Some(Offset(13)));
+}
+
+/// What is told to be gone was given out, and no record that is taken later may lie there: nobody
+/// could read it.
+#[test]
+fn a_next_offset_below_what_is_gone() {
+    let a = tp("a-0");
+    let gap = |from, to| {
+        let (from, to, reason) = (Offset(from), Offset(to), GapReason::Dropped);
+        vec![Gap { from, to, reason }]
+    };
+    for (start, gaps) in [(13, vec![]), (0, gap(9, 13)), (0, gap(11, 13))] {
+        for by_checkpoint in [true, false] {
+            for rot in [true, false] {
+                let state = || state_with(&a, 9, start, 0, gaps.clone());
+                let (changes, header) = match by_checkpoint {
+                    true => (
+                        vec![(CHECKPOINT_KEY.to_vec(), Some(bytes(&state())))],
+                        vec![],
+                    ),
+                    false => (vec![], bytes(&((9u64, 0u64), vec![state()]))),
+                };
+                let disk = SimDisk::new(1);
+                let mut journal = journal(&disk);
+                let fine = NewRecord::new(NOW, "k", "v");
+                for (kind, payload) in [entry(7, 7, &fine), entry(8, 8, &fine)] {
+                    journal.stage(kind, &payload).unwrap();
+                    journal.commit().unwrap();
+                }
+                // The header tells of a later moment, and the frames before it count as well.
+                journal
+                    .checkpoint(Position(0), changes, header, &[])
+                    .unwrap();
+                drop(journal);
+                if rot {
+                    let file = Path::new("/data/journal/00000000000000000001.journal");
+                    disk.rot(file, 8192 + 60, 4).unwrap();
+                }
+                let (numbers, ..) = same_each_time(&disk);
+                let case = format!("{start} {gaps:?} {by_checkpoint} {rot}");
+                assert_eq!(numbers[2], Some(Offset(13)), "{case}");
+                let mut store = open(&disk, &config(), 9);
+                write(&mut store, &a, 1, 0);
+                drop(store);
+                let (.., read) = same_each_time(&disk);
+                assert_eq!(read.last(), Some(&13), "{case}");
+            }
+        }
+    }
 }
 
 #[test]
