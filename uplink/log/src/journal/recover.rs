@@ -315,8 +315,11 @@ impl Survey {
                     run.stops.retain(|s| s.0 < f.limit);
                 }
                 let hole = hole_at.replace(run.end_at).unwrap_or(0)..run.at;
-                // Void, or below what came already, which only salvage can meet.
-                if run.frames.is_empty() || run.frames.start < expected || cut.is_some() {
+                // Void, or below what came already, which only salvage can meet. Without it, what lies
+                // before it may seem to be the file's end: nothing is appended there.
+                let falls = !run.frames.is_empty() && run.frames.start < expected;
+                f.rotten |= falls;
+                if run.frames.is_empty() || falls || cut.is_some() {
                     void.push((i, run));
                     continue;
                 }

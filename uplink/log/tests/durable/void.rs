@@ -195,6 +195,19 @@ fn what_one_start_misses_no_later_one_finds() {
     assert!(missed > 10 && headers > 10, "{missed} {headers}");
 }
 
+/// Writes over the header of the item's group that frames below `synced` were durable.
+fn say_synced(disk: &SimDisk, path: &Path, id: u64, synced: u64) {
+    let file = disk.open(path, Open::Write).unwrap();
+    let mut bytes = vec![0; file.len().unwrap() as usize];
+    file.read_exact_at(&mut bytes, 0).unwrap();
+    let marker = &payload(id)[..16];
+    let item = bytes.windows(16).position(|w| w == marker).unwrap();
+    let group = bytes[..item].windows(4).rposition(|w| w == b"HWGR");
+    let numbers = [synced; 2].map(u64::to_le_bytes).concat();
+    file.write_at(&numbers, group.unwrap() as u64 + 16).unwrap();
+    file.sync_data().unwrap();
+}
+
 /// Gives both copies of a file's header another *first*, and the checksum that fits.
 fn say_first(disk: &SimDisk, path: &Path, first: u64) {
     let file = disk.open(path, Open::Write).unwrap();
@@ -226,4 +239,30 @@ fn a_first_above_a_later_files_first_hides_no_frames() {
         assert_eq!(found(recovered), [5, 6, 7, 8, 9], "at start {salt_seed}");
         restart(&disk);
     }
+}
+
+/// A header that says to come after its own groups: they go, and a header among them that is no whole
+/// group's must not tell the next start what it did not tell this one.
+#[test]
+fn a_first_above_its_own_groups_leaves_no_proof_behind() {
+    let disk = SimDisk::new(7);
+    with_unsynced_tail(&disk);
+    let (mut log, _) = start(&disk, 2);
+    for id in 10..13 {
+        log.stage(1, &payload(id)).unwrap();
+        log.commit().unwrap();
+    }
+    drop(log);
+    restart(&disk);
+    let last = journal(&disk, 1);
+    say_first(&disk, &last, 1 << 40);
+    say_synced(&disk, &last, 11, 1 << 50);
+    let starts = (3..6).map(|salt_seed| {
+        let (log, recovered) = start(&disk, salt_seed);
+        let all = (log.end().0, found(recovered));
+        restart(&disk);
+        all
+    });
+    let expected = (1 << 40, (0..10).collect());
+    assert_eq!(starts.collect::<Vec<_>>(), vec![expected; 3]);
 }
