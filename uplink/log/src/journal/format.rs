@@ -24,6 +24,8 @@ pub const FLAG_ZSTD: u32 = 1;
 pub const FLAG_FORWARDED: u32 = 2;
 /// The most bytes of a group's body, plain or stored, that a reader accepts.
 pub const BODY_BYTES_MAX: usize = 8 << 20;
+/// The most frames of a group: each takes two bytes at least.
+pub const GROUP_FRAMES_MAX: u64 = BODY_BYTES_MAX as u64 / 2;
 /// The most bytes in one frame's payload: a batch of 1 MiB and what describes it.
 pub const FRAME_BYTES_MAX: usize = (1 << 20) + (64 << 10);
 /// The most bytes of the owner in a file header.

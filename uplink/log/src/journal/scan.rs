@@ -5,8 +5,8 @@ use std::io;
 use std::ops::Range;
 
 use super::format::{
-    ALIGN_BYTES, BLOCK_BYTES, FILE_HEADER_BYTES, FileHeader, GROUP_HEADER_BYTES, GROUP_MAGIC,
-    GroupHeader, HEADER_BYTES_MAX, body_at, decode_header, places,
+    ALIGN_BYTES, BLOCK_BYTES, FILE_HEADER_BYTES, FileHeader, GROUP_FRAMES_MAX, GROUP_HEADER_BYTES,
+    GROUP_MAGIC, GroupHeader, HEADER_BYTES_MAX, body_at, decode_header, places,
 };
 use crate::checkpoint::POSITION_MAX;
 use crate::disk::DiskFile;
@@ -143,9 +143,9 @@ pub(crate) fn scan(
 /// A group is written once all before it is synced, and says so in its header. A crash tears the last
 /// one at most; so of several that are not whole the earlier ones rotted, and the last one's header
 /// proves it. A checksum does not cover it any more. Instead it must carry the file's salt, which
-/// nobody knows who could imitate it, in one sector with its two numbers, which must agree; or it
-/// stands where the group before it ends, whose own header carries the salt, and claims exactly that
-/// group's end.
+/// nobody knows who could imitate it, in one sector with its two numbers, which must agree, and the bytes
+/// before it must have room for the frames that it claims; or it stands where the group before it ends,
+/// whose own header carries the salt, and claims exactly that group's end.
 fn claimed(
     file: &dyn DiskFile,
     salt: u64,
@@ -168,7 +168,9 @@ fn claimed(
         let Some(group) = read(*trace)?.filter(|g| g.salt == salt) else {
             continue;
         };
-        if is_of_one_write(*trace) && group.synced <= group.first && group.synced <= POSITION_MAX {
+        let agree = group.synced <= group.first && group.first <= POSITION_MAX;
+        let between = group.synced.saturating_sub(next);
+        if is_of_one_write(*trace) && agree && between <= frames_max(at..*trace) {
             claims(group.synced, *trace);
         }
     }
@@ -190,6 +192,12 @@ fn claimed(
         }
         return Ok(claimed);
     }
+}
+
+/// The most frames that groups in these bytes hold.
+fn frames_max(bytes: Range<u64>) -> u64 {
+    let groups = bytes.end.saturating_sub(bytes.start) / GROUP_HEADER_BYTES as u64;
+    groups.saturating_mul(GROUP_FRAMES_MAX)
 }
 
 /// Whether salt and numbers of a header at `at` lie in one sector. Of a header on the border of two a

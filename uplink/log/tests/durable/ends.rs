@@ -14,6 +14,8 @@ const PLACES: u64 = 49;
 const FRAMING: [std::ops::Range<u64>; 2] = [0..4, 8..48];
 /// Salt and number.
 const NAME: std::ops::Range<u64> = 8..24;
+const SALT: std::ops::Range<u64> = 8..16;
+const NUMBER: std::ops::Range<u64> = 16..24;
 /// What was synced before.
 const SYNCED: std::ops::Range<u64> = 24..32;
 
@@ -158,6 +160,27 @@ fn one_rotten_group_at_the_end_is_cut() {
         assert_eq!(found, [0, 1, 2, 3, 4, 5, 6], "byte {place}");
         assert!(report.lost.is_empty(), "byte {place}: {report:?}");
         assert_eq!(report.cut.unwrap().at.0, 7, "byte {place}");
+    }
+}
+
+/// Nor when two bytes of it are: no number in its header tells of more frames than the bytes before it
+/// have room for.
+#[test]
+fn two_rotten_bytes_in_the_last_group_prove_nothing() {
+    let (disk, path, groups) = journal();
+    for first in 0..PLACES {
+        for second in first + 1..PLACES {
+            let disk = disk.copy(first);
+            disk.rot(&path, groups[7] + first, 0x20).unwrap();
+            disk.rot(&path, groups[7] + second, 0x40).unwrap();
+            let (report, found) = start(&disk);
+            let what = format!("bytes {first} and {second}: {report:?}");
+            assert_eq!(found, [0, 1, 2, 3, 4, 5, 6], "{what}");
+            assert!(report.lost.is_empty(), "{what}");
+            // Salt and number gone, and nothing looks like a group of this file.
+            let hidden = SALT.contains(&first) && NUMBER.contains(&second);
+            assert_eq!(report.cut.is_none(), hidden, "{what}");
+        }
     }
 }
 

@@ -38,6 +38,11 @@ fn the_document_has_the_codes_constants() {
         format!("payload: at most {FRAME_BYTES_MAX} bytes"),
         format!("| owner's header | {HEADER_BYTES_MAX} |"),
         format!("| body of a group | {} |", format::BODY_BYTES_MAX),
+        format!(
+            "at most {} for each {} bytes",
+            format::GROUP_FRAMES_MAX,
+            format::GROUP_HEADER_BYTES
+        ),
         format!("| spares kept | {SPARES} |"),
         format!("| rotten files kept | {ROTTEN_MAX} |"),
     ];
