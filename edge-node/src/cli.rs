@@ -9,6 +9,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 use edge_node::config::{Config, ConfigError};
 use edge_node::lock::DirLock;
+use edge_node::notify::Notifier;
 use headwater_batch::TopicPartition;
 use headwater_log::store::trust;
 use headwater_log::{LogError, RealDisk, inspect};
@@ -143,7 +144,7 @@ fn run(args: &RunArgs) -> Result<ExitCode, String> {
         .map_err(|e| format!("runtime: {e}"))?;
     let outcome = runtime.block_on(async {
         let signal = stop_signal().map_err(|e| format!("signals: {e}"))?;
-        edge_node::run(config, signal)
+        edge_node::run(config, signal, &Notifier::from_env())
             .await
             .map_err(|e| e.to_string())
     });

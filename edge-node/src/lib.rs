@@ -10,6 +10,7 @@
 //! | [`store`] | the store thread: journal, group commit, packing |
 //! | [`mirror`] | the log as the uplink sees it |
 //! | [`status`], [`http`] | what the node says about itself |
+//! | [`pulse`], [`notify`] | whether its threads still turn, and what the service manager hears of it |
 //! | [`clock`], [`lock`], [`memory`] | monotonic time over restarts; one node per directory; the allocator's manners |
 //!
 //! What is absent: this crate does not know Kafka's protocol, nor anything of the cloud but
@@ -24,6 +25,8 @@ pub mod lock;
 pub mod memory;
 pub mod mirror;
 pub mod node;
+pub mod notify;
+pub mod pulse;
 pub mod random;
 pub mod routes;
 pub mod status;

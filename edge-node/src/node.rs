@@ -26,6 +26,8 @@ use crate::clock::TimeSource;
 use crate::config::{Config, ConfigError};
 use crate::lock::DirLock;
 use crate::mirror::Mirror;
+use crate::notify::Notifier;
+use crate::pulse::Pulse;
 use crate::routes::Routes;
 use crate::status::{Report, Sources};
 use crate::store;
@@ -109,7 +111,11 @@ impl NodeError {
 
 /// Runs a node until `shutdown` is ready or the node fails. One that finds no room at all to start
 /// waits for it.
-pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(), NodeError> {
+pub async fn run(
+    config: Config,
+    shutdown: impl Future<Output = ()>,
+    notifier: &Notifier,
+) -> Result<(), NodeError> {
     tokio::pin!(shutdown);
     let mut is_told = false;
     let node = loop {
@@ -118,6 +124,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
                 if !std::mem::replace(&mut is_told, true) {
                     tracing::error!(%error, "no room to start; waiting for it");
                 }
+                notifier.waiting(&format!("waiting for room to start: {error}"));
                 tokio::select! {
                     () = &mut shutdown => return Ok(()),
                     () = tokio::time::sleep(ROOM_LOOK) => {}
@@ -126,11 +133,16 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
             started => break started?,
         }
     };
-    let failed = node.failed();
+    notifier.ready(&node);
     tokio::select! {
         () = shutdown => tracing::info!("stopping"),
-        reason = failed => return Err(NodeError::Failed(reason)),
+        reason = node.failed() => {
+            notifier.stopping(&reason);
+            return Err(NodeError::Failed(reason));
+        }
+        () = notifier.keep_alive(&node) => {}
     }
+    notifier.stopping("stopping");
     node.stop().await
 }
 
@@ -179,6 +191,7 @@ impl Node {
             mirror: mirror.clone(),
             link,
             uplink_configured: bundle.is_some(),
+            pulse: Pulse::new(core.store.clone()),
         };
 
         let addresses = mqtt
@@ -245,6 +258,16 @@ impl Node {
     /// The node's state, as `/status` shows it.
     pub fn report(&self) -> Report {
         self.sources.report()
+    }
+
+    /// One line about the node's state.
+    pub fn summary(&self) -> String {
+        self.sources.summary()
+    }
+
+    /// Whether the node's threads still turn.
+    pub fn pulse(&self) -> &Pulse {
+        &self.sources.pulse
     }
 
     /// For another task that shows the node's state.

@@ -11,6 +11,7 @@ use tokio::sync::watch;
 use crate::broker::BrokerView;
 use crate::clock::Clock;
 use crate::mirror::{Alarm, Mirror};
+use crate::pulse::Pulse;
 use crate::store::{Counters, LogView};
 
 /// Where the report's parts come from.
@@ -25,6 +26,7 @@ pub struct Sources {
     pub(crate) mirror: Arc<Mirror>,
     pub(crate) link: watch::Receiver<LinkStatus>,
     pub(crate) uplink_configured: bool,
+    pub(crate) pulse: Pulse,
 }
 
 /// The state of a node.
@@ -145,6 +147,20 @@ pub struct PartitionReport {
 }
 
 impl Sources {
+    /// One line about the state now.
+    pub fn summary(&self) -> String {
+        let report = self.report();
+        let link = match (report.uplink.configured, report.uplink.connected) {
+            (false, _) => "no uplink is set",
+            (true, false) => "link down",
+            (true, true) => "link up",
+        };
+        format!(
+            "{} clients, {} records since the start, {} to send, {link}",
+            report.mqtt.connected, report.log.records, report.uplink.lag
+        )
+    }
+
     /// The state now.
     pub fn report(&self) -> Report {
         let partitions = self.partitions();

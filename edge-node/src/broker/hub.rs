@@ -169,6 +169,7 @@ impl<O: Outlet> Hub<O> {
                 self.handle(now, Event::Refused { token, reason });
             }
             FromStore::WantCheckpoint => self.want_checkpoint = true,
+            FromStore::Probe(probe) => probe.answer(),
             FromStore::Failed(reason) => self.failed = Some(reason),
         }
     }

@@ -34,6 +34,7 @@ use headwater_mqtt::{Append, Refusal, Token};
 use headwater_quic::client::Fork;
 use tokio::sync::mpsc;
 
+pub use crate::pulse::Probe;
 pub use running::Running;
 pub use sync::CommitRunner;
 pub use view::{COMMIT_BUCKETS_US, Counters, LogView, PartitionView};
@@ -68,6 +69,8 @@ pub enum ToStore {
     Fork(Fork, Answer),
     /// Offsets are gone (U4).
     Gap(TopicPartition, Gap, Answer),
+    /// Goes on to the broker as [`FromStore::Probe`].
+    Probe(Probe),
     /// Commit everything, take a last checkpoint with these changes, end.
     Stop(Changes),
 }
@@ -81,6 +84,8 @@ pub enum FromStore {
     Refused(Token, Refusal),
     /// Answer with [`ToStore::Checkpoint`].
     WantCheckpoint,
+    /// To be answered: somebody wants to know whether both threads still turn.
+    Probe(Probe),
     /// The log cannot promise anything any more; the node must end.
     Failed(String),
 }

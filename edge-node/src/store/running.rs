@@ -155,6 +155,10 @@ impl Running {
             ToStore::Fork(fork, answer) => self.fork(&fork, answer, now),
             ToStore::Gap(tp, gap, answer) => self.gap(&tp, gap, answer, now)?,
             ToStore::Checkpoint(changes) => self.checkpoint(changes, now)?,
+            ToStore::Probe(probe) => {
+                probe.passed_store();
+                let _ = self.to_broker.send(FromStore::Probe(probe));
+            }
             ToStore::Stop(changes) => {
                 // The broker answers no more questions.
                 self.checkpointing = Checkpointing::No;

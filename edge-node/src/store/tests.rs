@@ -316,7 +316,7 @@ fn what_only_ends_something_is_taken_when_the_log_is_full() {
         match store.report() {
             FromStore::Refused(..) => break,
             FromStore::WantCheckpoint => store.handle.send(ToStore::Checkpoint(Vec::new())),
-            FromStore::Durable(_) => {}
+            FromStore::Durable(_) | FromStore::Probe(_) => {}
             FromStore::Failed(why) => panic!("the node stopped: {why}"),
         }
     }

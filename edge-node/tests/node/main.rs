@@ -6,3 +6,5 @@ mod client;
 mod crash;
 mod process;
 mod records;
+mod service;
+mod threads;

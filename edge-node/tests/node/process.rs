@@ -32,6 +32,16 @@ impl Process {
     }
 
     pub fn start_with(dir: &Path, mqtt: SocketAddr, flags: &[&str]) -> Process {
+        Process::start_in(dir, mqtt, flags, &[])
+    }
+
+    /// With variables in its environment beyond ours.
+    pub fn start_in(
+        dir: &Path,
+        mqtt: SocketAddr,
+        flags: &[&str],
+        environment: &[(&str, &str)],
+    ) -> Process {
         let status = free_port();
         let log = std::fs::File::options()
             .create(true)
@@ -43,6 +53,7 @@ impl Process {
         command.args(["--mqtt", &mqtt.to_string(), "--status", &status.to_string()]);
         let child = command
             .args(flags)
+            .envs(environment.iter().copied())
             .stderr(log)
             .stdout(Stdio::null())
             .spawn()
@@ -56,6 +67,10 @@ impl Process {
             std::net::TcpStream::connect(mqtt).is_ok()
         });
         process
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     /// SIGKILL: nothing is flushed.
