@@ -20,6 +20,8 @@ pub(super) struct Inbox {
     pub(super) wake: Notify,
     /// Wakes connections that wait for room.
     pub(super) room: Notify,
+    /// Says that a connection's task ended.
+    pub(super) gone: Notify,
     /// Read buffer of every connection: nothing is kept in it across an await.
     pub(super) scratch: RefCell<Box<[u8]>>,
 }
@@ -34,6 +36,7 @@ impl Inbox {
             next_id: Cell::new(1),
             wake: Notify::new(),
             room: Notify::new(),
+            gone: Notify::new(),
             scratch: RefCell::new(vec![0; READ_BYTES].into()),
         }
     }
@@ -79,6 +82,7 @@ impl Inbox {
     /// A connection's task ended.
     pub(super) fn left(&self) {
         self.connections.set(self.connections.get() - 1);
+        self.gone.notify_one();
     }
 
     pub(super) fn connections(&self) -> usize {

@@ -16,7 +16,10 @@ use crate::clock::Clock;
 use crate::store::FromStoreReceiver;
 
 /// What an orderly stop may wait for the disk.
-const STOP_TIMEOUT: Duration = Duration::from_millis(1_500);
+const STOP_TIMEOUT: Duration = Duration::from_millis(1_250);
+
+/// What it may wait for clients to take their good-bye.
+const GOOD_BYE: Duration = Duration::from_millis(250);
 
 /// Every open connection, by what the listener called it.
 pub(super) struct Sockets {
@@ -176,8 +179,14 @@ impl Driver {
             return Err(reason.to_owned());
         }
         self.hub.stop_store();
-        // Lets the connection tasks write their good-byes.
-        tokio::time::sleep(Duration::from_millis(20)).await;
+        // A client that has read its good-bye closes. One that still sends would be reset otherwise,
+        // and a reset can overtake the good-bye.
+        let gone = async {
+            while self.inbox.connections() > 0 {
+                self.inbox.gone.notified().await;
+            }
+        };
+        let _ = tokio::time::timeout(GOOD_BYE, gone).await;
         Ok(())
     }
 }

@@ -7,4 +7,5 @@ mod crash;
 mod process;
 mod records;
 mod service;
+mod stop;
 mod threads;
