@@ -56,7 +56,19 @@ pub struct ClientView {
     /// "3.1.1" or "5.0"; None without a connection.
     pub version: Option<&'static str>,
     pub remote: Option<String>,
+    /// Who it logged in as; None without a connection or a login.
+    pub user: Option<String>,
+    /// When its connection was accepted, in the machine's time.
+    pub since_ms: Option<u64>,
     pub subscriptions: usize,
+    /// Messages that wait for it, in flight ones included, and their bytes.
     pub queued: usize,
+    pub queued_bytes: usize,
     pub inflight: usize,
+    /// Publishes from it and to it, on this connection.
+    pub received: u64,
+    pub sent: u64,
+    /// Messages that its queue had no room for, since the start of the process; of QoS 0, on this
+    /// connection.
+    pub dropped: u64,
 }

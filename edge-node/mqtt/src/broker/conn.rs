@@ -93,6 +93,11 @@ pub(super) struct Conn {
     pub enqueue_bytes: usize,
     /// v3.1.1 publishes that the log refused, offered again later.
     pub held: VecDeque<PublishIn>,
+    /// For [`crate::ClientView`]: accepted then, publishes from it, to it, and missed by it.
+    pub since_ms: u64,
+    pub received: u64,
+    pub sent: u64,
+    pub dropped: u64,
     /// In the list of connections to look after at the end of the step.
     pub touched: bool,
 }
@@ -134,6 +139,10 @@ impl Conn {
             enqueues: 0,
             enqueue_bytes: 0,
             held: VecDeque::new(),
+            since_ms: now_ms,
+            received: 0,
+            sent: 0,
+            dropped: 0,
             touched: false,
         }
     }

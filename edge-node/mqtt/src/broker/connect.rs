@@ -325,6 +325,7 @@ impl Broker {
         conn.window = a.window;
         conn.silence_ms = u64::from(keep_alive_s) * 1500;
         conn.heard_ms = self.now_ms;
+        conn.since_ms = self.now_ms;
         if conn.silence_ms > 0 {
             let due = self.now_ms + conn.silence_ms;
             self.set_silence(id, due);

@@ -192,9 +192,15 @@ impl Broker {
                 connected: conn.is_some(),
                 version: conn.map(|c| c.version.name()),
                 remote: conn.map(|c| c.info.remote.clone()),
+                user: conn.and_then(|c| identity(c).username.map(str::to_owned)),
+                since_ms: conn.map(|c| c.since_ms),
                 subscriptions: session.subscriptions.len(),
-                queued: session.queue.entries.len(),
+                queued: session.queue.entries.len() + conn.map_or(0, |c| c.backlog.len()),
+                queued_bytes: session.queue.bytes + conn.map_or(0, |c| c.backlog_bytes),
                 inflight: conn.map_or(0, |c| c.inflight),
+                received: conn.map_or(0, |c| c.received),
+                sent: conn.map_or(0, |c| c.sent),
+                dropped: session.dropped_count + conn.map_or(0, |c| c.dropped),
             })
         };
         self.state
@@ -263,7 +269,12 @@ impl Broker {
     fn packet(&mut self, id: ConnId, packet: Packet) {
         match packet {
             Packet::Connect(connect) => self.connect(id, connect),
-            Packet::Publish(publish) => self.publish(id, publish),
+            Packet::Publish(publish) => {
+                if let Some(conn) = self.conns.get_mut(&id) {
+                    conn.received += 1;
+                }
+                self.publish(id, publish);
+            }
             Packet::PubAck {
                 id: packet,
                 reason: _,

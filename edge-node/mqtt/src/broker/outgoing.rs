@@ -74,6 +74,7 @@ impl Broker {
             };
             conn.backlog_bytes -= gone.message.map_or(0, |m| m.bytes());
             self.state.stats.dropped_qos0 += 1;
+            conn.dropped += 1;
         }
     }
 
@@ -441,6 +442,7 @@ fn write(
     stats.delivered[shape.qos as usize] += 1;
     stats.packets_sent += 1;
     stats.payload_sent += publish.payload.len() as u64;
+    conn.sent += 1;
     codec::publish(conn.version, &packet, &mut conn.output);
     if publish.payload.len() < SHARE_BYTES_MIN {
         conn.output.put_slice(&publish.payload);

@@ -86,6 +86,7 @@ impl State {
         let before = session.queue.bytes;
         let Some(seq) = session.queue.push(entry) else {
             self.stats.dropped_queued += 1;
+            session.dropped_count += 1;
             return;
         };
         self.stats.queued += 1;
@@ -136,6 +137,7 @@ impl State {
         if let (Some(entry), true) = (entry, session.conn.is_some()) {
             session.dropped.push((oldest, entry.id));
         }
+        session.dropped_count += 1;
         self.stats.queued -= 1;
         self.stats.dropped_queued += 1;
         self.left(sid, oldest, before, shared);

@@ -144,6 +144,8 @@ pub(crate) struct Session {
     pub leaving: bool,
     /// Entries that a full queue dropped, with their ids: the connection may have sent them.
     pub dropped: Vec<(u64, u16)>,
+    /// Not durable: messages that its queue had no room for.
+    pub dropped_count: u64,
     /// Queue entries below this were never in a checkpoint or are in it now.
     pub stored_seq: u64,
 }
@@ -166,6 +168,7 @@ impl Session {
             will_spent: false,
             leaving: false,
             dropped: Vec::new(),
+            dropped_count: 0,
             stored_seq: 0,
         }
     }

@@ -76,6 +76,12 @@ impl PartitionReader {
         }
     }
 
+    /// Bytes of its segments' logs, and how many segments there are.
+    pub fn size(&self) -> (u64, usize) {
+        let state = self.shared.state();
+        (state.bytes(), state.segments.len())
+    }
+
     pub fn partition(&self) -> &TopicPartition {
         &self.shared.tp
     }

@@ -10,6 +10,8 @@ use crate::retention::{Candidate, Keep, expired, victim};
 
 /// How often retention and free space are looked at.
 pub(super) const KEEP_MS: Ms = 1_000;
+/// What a reading of up to 2 kB needs: once in the journal, once in a segment.
+const SMALL_BYTES: u64 = 4_096;
 
 impl Store {
     /// J6: refuses what the budget has no room for, before anything is written.
@@ -17,7 +19,7 @@ impl Store {
         if !self.cfg.rules.refuse_full() {
             return Ok(());
         }
-        let limit = self.usage().limit_bytes;
+        let limit = self.usage_now().limit_bytes;
         let (live, live_max) = (self.durable.live_bytes(), self.journal_live_max);
         if live + bytes > live_max {
             // The journal is full of what the next checkpoint lets go of.
@@ -39,7 +41,7 @@ impl Store {
                 tracing::warn!(%error, "room could not be made");
             }
         }
-        let (used, limit) = (self.expected_bytes(), self.usage().limit_bytes);
+        let (used, limit) = (self.expected_bytes(), self.usage_now().limit_bytes);
         if used + need <= limit && !self.disk_full {
             return Ok(());
         }
@@ -57,7 +59,30 @@ impl Store {
             checkpoint_bytes: self.checkpoint_bytes,
             limit_bytes: budget.saturating_sub(reserve),
             memory_bytes: (self.waiting_bytes + self.packer.bytes()) as u64,
+            is_full: false,
         }
+    }
+
+    /// The same with [`Usage::is_full`].
+    pub(super) fn usage_shown(&self) -> Usage {
+        let usage = self.usage_now();
+        let is_over = |gone| self.expected_bytes() + SMALL_BYTES > usage.limit_bytes + gone;
+        Usage {
+            is_full: self.disk_full || is_over(0) && is_over(self.spare_bytes()),
+            ..usage
+        }
+    }
+
+    /// Bytes of segments that a record without room would send away.
+    fn spare_bytes(&self) -> u64 {
+        let unsent = self.cfg.full == Full::DropOldest;
+        let partitions = self.table.partitions.iter();
+        let spare = partitions.map(|partition| {
+            let all = partition.candidates().into_iter();
+            let may_go = all.filter(|segment| unsent || segment.end <= partition.meta.acked);
+            may_go.map(|segment| segment.bytes).sum::<u64>()
+        });
+        spare.sum()
     }
 
     /// What is used once everything staged is in segments and everything on its way out is gone.

@@ -357,7 +357,7 @@ impl Store {
 
     /// What is used of the budget, and by what.
     pub fn usage(&self) -> Usage {
-        self.usage_now()
+        self.usage_shown()
     }
 
     /// The persisted clock: it runs while a store is open (J9).

@@ -208,7 +208,7 @@ impl Store {
             ErrorKind::Full => {
                 // The journal is full of what a checkpoint lets go of.
                 self.checkpoint_wanted = true;
-                let usage = self.usage();
+                let usage = self.usage_now();
                 Refused::Full {
                     used: usage.used_bytes(),
                     limit: usage.limit_bytes,

@@ -119,6 +119,8 @@ pub struct Usage {
     pub limit_bytes: u64,
     /// Records staged or waiting in the packer.
     pub memory_bytes: u64,
+    /// A record of 2 kB would be refused now: nothing may go for it, or the medium has no room.
+    pub is_full: bool,
 }
 
 impl Usage {
