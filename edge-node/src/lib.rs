@@ -9,7 +9,8 @@
 //! | [`routes`] | from an MQTT message to a record |
 //! | [`store`] | the store thread: journal, group commit, packing |
 //! | [`mirror`] | the log as the uplink sees it |
-//! | [`status`], [`http`] | what the node says about itself |
+//! | [`status`], [`metrics`], [`health`], [`http`] | what the node says about itself |
+//! | [`control`], [`taps`], [`logging`] | who may ask more of it; messages as they arrive; its log lines |
 //! | [`pulse`], [`notify`] | whether its threads still turn, and what the service manager hears of it |
 //! | [`clock`], [`lock`], [`memory`] | monotonic time over restarts; one node per directory; the allocator's manners |
 //!
@@ -19,10 +20,14 @@
 pub mod broker;
 pub mod clock;
 pub mod config;
+pub mod control;
 pub mod core;
+pub mod health;
 pub mod http;
 pub mod lock;
+pub mod logging;
 pub mod memory;
+pub mod metrics;
 pub mod mirror;
 pub mod node;
 pub mod notify;
@@ -31,6 +36,7 @@ pub mod random;
 pub mod routes;
 pub mod status;
 pub mod store;
+pub mod taps;
 
 pub use config::Config;
 pub use node::{Node, NodeError, run};

@@ -24,6 +24,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use crate::broker::{self, BrokerView};
 use crate::clock::TimeSource;
 use crate::config::{Config, ConfigError};
+use crate::control::Control;
 use crate::lock::DirLock;
 use crate::mirror::Mirror;
 use crate::notify::Notifier;
@@ -192,6 +193,10 @@ impl Node {
             link,
             uplink_configured: bundle.is_some(),
             pulse: Pulse::new(core.store.clone()),
+            taps: Arc::default(),
+            control: Arc::new(Control::create(&dir)),
+            data_dir: std::path::absolute(&dir).map_err(in_dir)?.into(),
+            when_full: config.log.when_full,
         };
 
         let addresses = mqtt
@@ -212,6 +217,7 @@ impl Node {
             from_store,
             stop: mqtt_stopped,
             view: sources.broker.clone(),
+            taps: sources.taps.clone(),
         };
         let uplink = bundle
             .map(|bundle| client_config(&config, &bundle))

@@ -1,18 +1,25 @@
-//! What the node says about itself: one report, as JSON and as Prometheus text.
+//! What the node says about itself: one report, shown as JSON, as Prometheus text and as a page.
+//! `STATUS.md` beside this crate's manifest names every field.
 
-use std::fmt::Write;
+use std::path::Path;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex};
 
+use headwater_log::RealDisk;
+use headwater_log::disk::Disk;
 use headwater_quic::client::LinkStatus;
 use serde::Serialize;
 use tokio::sync::watch;
 
 use crate::broker::BrokerView;
 use crate::clock::Clock;
+use crate::config::WhenFull;
+use crate::control::Control;
+use crate::logging::{self, Line, Logging};
 use crate::mirror::{Alarm, Mirror};
 use crate::pulse::Pulse;
 use crate::store::{Counters, LogView};
+use crate::taps::Taps;
 
 /// Where the report's parts come from.
 #[derive(Clone)]
@@ -27,6 +34,10 @@ pub struct Sources {
     pub(crate) link: watch::Receiver<LinkStatus>,
     pub(crate) uplink_configured: bool,
     pub(crate) pulse: Pulse,
+    pub(crate) taps: Arc<Taps>,
+    pub(crate) control: Arc<Control>,
+    pub(crate) data_dir: Arc<Path>,
+    pub(crate) when_full: WhenFull,
 }
 
 /// The state of a node.
@@ -38,6 +49,17 @@ pub struct Report {
     pub version: &'static str,
     /// Milliseconds since the start.
     pub uptime_ms: u64,
+    /// The wall clock, ms since 1970.
+    pub wall_ms: i64,
+    /// The data directory, from the root.
+    pub data_dir: String,
+    /// What the log lines show; null where another program writes them.
+    pub log_filter: Option<String>,
+    /// Resident memory.
+    pub memory_bytes: u64,
+    /// Free on the data directory's file system, for this node's user; null if the system does not
+    /// say.
+    pub disk_free_bytes: Option<u64>,
     /// MQTT.
     pub mqtt: MqttReport,
     /// Journal and segments.
@@ -48,6 +70,19 @@ pub struct Report {
     pub partitions: Vec<PartitionReport>,
     /// The last alarms.
     pub alarms: Vec<Alarm>,
+    /// Log lines since the start.
+    pub lines: LineCounts,
+    /// The last warnings and errors of the log, newest first.
+    pub recent: Vec<Line>,
+}
+
+/// See [`Report::lines`].
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct LineCounts {
+    /// At level warn.
+    pub warnings: u64,
+    /// At level error.
+    pub errors: u64,
 }
 
 /// See [`Report::mqtt`].
@@ -61,6 +96,12 @@ pub struct MqttReport {
     pub subscriptions: u64,
     /// Retained messages.
     pub retained: u64,
+    /// Their bytes.
+    pub retained_bytes: u64,
+    /// CONNECTs accepted since the start.
+    pub connects: u64,
+    /// And refused.
+    pub connects_refused: u64,
     /// Messages received, by QoS.
     pub published: [u64; 3],
     /// Of those, resent by a client that saw no acknowledgement.
@@ -73,6 +114,10 @@ pub struct MqttReport {
     pub queued: u64,
     /// Malformed packets.
     pub malformed: u64,
+    /// Bytes from clients.
+    pub received_bytes: u64,
+    /// Bytes to clients.
+    pub sent_bytes: u64,
 }
 
 /// See [`Report::log`].
@@ -100,6 +145,10 @@ pub struct LogReport {
     pub checkpoint_bytes: u64,
     /// New records are refused above this.
     pub limit_bytes: u64,
+    /// Records in memory that are in no segment yet.
+    pub memory_bytes: u64,
+    /// New records are refused now.
+    pub full: bool,
 }
 
 /// See [`Report::uplink`].
@@ -142,6 +191,12 @@ pub struct PartitionReport {
     pub next: i64,
     /// The cloud has everything below.
     pub acked: i64,
+    /// Its segments on disk, without their indexes.
+    pub bytes: u64,
+    /// How many.
+    pub segments: usize,
+    /// Its history is lost: it is not sent before `log trust` says so.
+    pub in_doubt: bool,
     /// Its history's name.
     pub incarnation: String,
 }
@@ -163,6 +218,8 @@ impl Sources {
 
     /// The state now.
     pub fn report(&self) -> Report {
+        let log = logging::installed();
+        let (warnings, errors) = log.map(Logging::counts).unwrap_or_default();
         let partitions = self.partitions();
         let lag = partitions
             .iter()
@@ -172,23 +229,36 @@ impl Sources {
             name: self.name.to_string(),
             version: env!("CARGO_PKG_VERSION"),
             uptime_ms: self.clock.now_ms() - self.started_ms,
+            wall_ms: self.clock.wall_ms(),
+            data_dir: self.data_dir.display().to_string(),
+            log_filter: log.map(Logging::filter),
+            memory_bytes: resident_bytes(),
+            disk_free_bytes: RealDisk.free_bytes(&self.data_dir).ok(),
             mqtt: self.mqtt(),
             log: self.log(),
             uplink: self.uplink(lag),
             partitions,
             alarms: self.mirror.alarms(),
+            lines: LineCounts { warnings, errors },
+            recent: log.map(Logging::recent).unwrap_or_default(),
         }
     }
 
     fn partitions(&self) -> Vec<PartitionReport> {
         let partitions = self.log.partitions();
-        let report = partitions.iter().map(|(tp, view)| PartitionReport {
-            partition: tp.to_string(),
-            start: view.start.0,
-            sealed_end: view.sealed_end.0,
-            next: view.next.0,
-            acked: view.acked.0,
-            incarnation: format!("{:032x}", view.lineage.incarnation),
+        let report = partitions.iter().map(|(tp, view)| {
+            let (bytes, segments) = view.reader.size();
+            PartitionReport {
+                partition: tp.to_string(),
+                start: view.start.0,
+                sealed_end: view.sealed_end.0,
+                next: view.next.0,
+                acked: view.acked.0,
+                bytes,
+                segments,
+                in_doubt: view.in_doubt,
+                incarnation: format!("{:032x}", view.lineage.incarnation),
+            }
         });
         report.collect()
     }
@@ -204,12 +274,17 @@ impl Sources {
             sessions: stats.sessions,
             subscriptions: stats.subscriptions,
             retained: stats.retained,
+            retained_bytes: stats.retained_bytes,
+            connects: stats.connects,
+            connects_refused: stats.connects_refused,
             published: stats.published,
             duplicates: stats.publish_duplicates,
             delivered: stats.delivered,
             dropped: stats.dropped_qos0 + stats.dropped_queued,
             queued: stats.queued,
             malformed: stats.malformed,
+            received_bytes: stats.bytes_received,
+            sent_bytes: stats.bytes_sent,
         }
     }
 
@@ -227,6 +302,8 @@ impl Sources {
             segment_bytes: usage.segment_bytes,
             checkpoint_bytes: usage.checkpoint_bytes,
             limit_bytes: usage.limit_bytes,
+            memory_bytes: usage.memory_bytes,
+            full: usage.is_full,
         }
     }
 
@@ -246,86 +323,18 @@ impl Sources {
             lag,
         }
     }
+}
 
-    /// The report in Prometheus' text format, version 0.0.4.
-    pub fn metrics(&self) -> String {
-        let report = self.report();
-        let mut text = String::new();
-        let mut put = |name: &str, kind: &str, value: u64| {
-            let _ = writeln!(text, "# TYPE headwater_edge_{name} {kind}");
-            let _ = writeln!(text, "headwater_edge_{name} {value}");
-        };
-        let (mqtt, log, uplink) = (&report.mqtt, &report.log, &report.uplink);
-        put("uptime_ms", "counter", report.uptime_ms);
-        put("mqtt_connected", "gauge", mqtt.connected);
-        put("mqtt_sessions", "gauge", mqtt.sessions);
-        put("mqtt_subscriptions", "gauge", mqtt.subscriptions);
-        put("mqtt_retained", "gauge", mqtt.retained);
-        put("mqtt_queued", "gauge", mqtt.queued);
-        put("mqtt_publish_duplicates_total", "counter", mqtt.duplicates);
-        put("mqtt_dropped_total", "counter", mqtt.dropped);
-        put("mqtt_malformed_total", "counter", mqtt.malformed);
-        put("log_records_total", "counter", log.records);
-        put("log_record_bytes_total", "counter", log.record_bytes);
-        put("log_unrouted_total", "counter", log.unrouted);
-        put("log_refused_total", "counter", log.refused);
-        put("log_checkpoints_total", "counter", log.checkpoints);
-        put("log_journal_bytes", "gauge", log.journal_bytes);
-        put("log_segment_bytes", "gauge", log.segment_bytes);
-        put("log_checkpoint_bytes", "gauge", log.checkpoint_bytes);
-        put("log_limit_bytes", "gauge", log.limit_bytes);
-        put("uplink_connected", "gauge", uplink.connected.into());
-        put("uplink_connects_total", "counter", uplink.connects);
-        put("uplink_sent_bytes_total", "counter", uplink.sent_bytes);
-        put(
-            "uplink_received_bytes_total",
-            "counter",
-            uplink.received_bytes,
-        );
-        put("uplink_in_flight_bytes", "gauge", uplink.in_flight_bytes);
-        put("uplink_lag_records", "gauge", uplink.lag);
-        self.labelled(&report, &mut text);
-        text
-    }
+/// Of this process; 0 where the system does not say.
+fn resident_bytes() -> u64 {
+    let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
+    let pages = statm.split(' ').nth(1).and_then(|n| n.parse::<u64>().ok());
+    pages.unwrap_or(0) * page_bytes()
+}
 
-    fn labelled(&self, report: &Report, text: &mut String) {
-        for (name, counts) in [
-            ("published", report.mqtt.published),
-            ("delivered", report.mqtt.delivered),
-        ] {
-            let _ = writeln!(text, "# TYPE headwater_edge_mqtt_{name}_total counter");
-            for (qos, count) in counts.iter().enumerate() {
-                let _ = writeln!(
-                    text,
-                    "headwater_edge_mqtt_{name}_total{{qos=\"{qos}\"}} {count}"
-                );
-            }
-        }
-        let name = "headwater_edge_log_commit_seconds";
-        let _ = writeln!(text, "# TYPE {name} histogram");
-        let histogram = self.counters.commit_histogram();
-        for (bound, count) in crate::store::COMMIT_BUCKETS_US.iter().zip(&histogram) {
-            let seconds = *bound as f64 / 1e6;
-            let _ = writeln!(text, "{name}_bucket{{le=\"{seconds}\"}} {count}");
-        }
-        let all = histogram.last().copied().unwrap_or(0);
-        let _ = writeln!(text, "{name}_bucket{{le=\"+Inf\"}} {all}");
-        let _ = writeln!(text, "{name}_sum {}", report.log.commit_us as f64 / 1e6);
-        let _ = writeln!(text, "{name}_count {all}");
-        for (name, value) in [
-            ("start", (|p| p.start) as fn(&PartitionReport) -> i64),
-            ("sealed_end", |p| p.sealed_end),
-            ("next", |p| p.next),
-            ("acked", |p| p.acked),
-        ] {
-            let _ = writeln!(text, "# TYPE headwater_edge_partition_{name}_offset gauge");
-            for partition in &report.partitions {
-                let (label, value) = (&partition.partition, value(partition));
-                let _ = writeln!(
-                    text,
-                    "headwater_edge_partition_{name}_offset{{partition=\"{label}\"}} {value}"
-                );
-            }
-        }
-    }
+#[allow(unsafe_code)] // Safety: sysconf takes and gives integers.
+fn page_bytes() -> u64 {
+    // SAFETY: see above; a name that is unknown gives -1.
+    let bytes = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+    u64::try_from(bytes).unwrap_or(4096)
 }

@@ -15,6 +15,7 @@ use headwater_mqtt::{Append, Broker, CloseReason, ConnId, Effect, Event, Token};
 use super::{BrokerView, CLIENTS_SHOWN_MAX, IN_FLIGHT_BYTES_MAX};
 use crate::clock::Clock;
 use crate::store::{Changes, FromStore, StoreHandle, ToStore};
+use crate::taps::Taps;
 
 /// The status page's numbers are at most this old while something happens.
 const VIEW_EVERY_MS: u64 = 500;
@@ -48,6 +49,7 @@ pub struct Hub<O> {
     store: StoreHandle,
     outlet: O,
     view: Arc<Mutex<BrokerView>>,
+    taps: Arc<Taps>,
     effects: Vec<Effect>,
     appends: Vec<Append>,
     written: Vec<Event>,
@@ -83,6 +85,7 @@ impl<O: Outlet> Hub<O> {
             store,
             outlet,
             view,
+            taps: Arc::default(),
             effects: Vec::new(),
             appends: Vec::new(),
             written: Vec::new(),
@@ -97,6 +100,12 @@ impl<O: Outlet> Hub<O> {
             failed: None,
             want_checkpoint: false,
         }
+    }
+
+    /// Shows messages to those who watch.
+    pub fn watched_by(mut self, taps: Arc<Taps>) -> Hub<O> {
+        self.taps = taps;
+        self
     }
 
     /// The connections.
@@ -214,6 +223,9 @@ impl<O: Outlet> Hub<O> {
         match effect {
             Effect::Send { conn, bytes } => self.outlet.queue(conn, bytes),
             Effect::Append(append) => {
+                if let Some(publish) = &append.publish {
+                    self.taps.offer(publish, || self.clock.wall_ms());
+                }
                 let payload = append
                     .publish
                     .as_ref()
@@ -277,6 +289,7 @@ impl<O: Outlet> Hub<O> {
         let clients = list.then(|| {
             self.clients_viewed_ms = now;
             let mut clients = self.broker.clients();
+            clients.sort_by_key(|client| !client.connected);
             clients.truncate(CLIENTS_SHOWN_MAX);
             clients
         });

@@ -34,6 +34,7 @@ pub use hub::{Hub, Outlet};
 
 use crate::clock::Clock;
 use crate::store::{FromStoreReceiver, StoreHandle};
+use crate::taps::Taps;
 
 /// See the module's docs.
 pub const INBOX_BYTES_MAX: usize = 2 << 20;
@@ -74,6 +75,8 @@ pub struct Setup {
     pub stop: oneshot::Receiver<()>,
     /// Brought up to date now and then.
     pub view: Arc<Mutex<BrokerView>>,
+    /// Who watches messages.
+    pub taps: Arc<Taps>,
 }
 
 /// Runs the thread to its end: asked to stop (`Ok`), or the log failed.
@@ -94,6 +97,7 @@ pub fn run(setup: Setup) -> Result<(), String> {
             from_store,
             stop,
             view,
+            taps,
         } = setup;
         let inbox = Rc::new(inbox::Inbox::new());
         let mut accepting = Vec::new();
@@ -105,7 +109,7 @@ pub fn run(setup: Setup) -> Result<(), String> {
         }
         let sockets = sockets::Sockets::new(inbox.clone());
         let driver = sockets::Driver {
-            hub: Hub::new(broker, clock.clone(), store, sockets, view),
+            hub: Hub::new(broker, clock.clone(), store, sockets, view).watched_by(taps),
             clock,
             inbox,
             from_store,

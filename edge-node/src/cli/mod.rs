@@ -1,19 +1,20 @@
-//! Commands and their flags.
+//! Commands and their flags. Exit code 0: done; 1: failed; 2: misused; 3: no node answers.
 
-use std::io::{IsTerminal, Read, Write};
-use std::net::TcpStream;
+mod ask;
+mod live;
+mod shown;
+
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use edge_node::config::{Config, ConfigError};
 use edge_node::lock::DirLock;
+use edge_node::logging;
 use edge_node::notify::Notifier;
 use headwater_batch::TopicPartition;
 use headwater_log::store::trust;
 use headwater_log::{LogError, RealDisk, inspect};
-use tracing_subscriber::EnvFilter;
 
 /// An MQTT broker on a durable log that is mirrored to the cloud.
 #[derive(Parser)]
@@ -38,12 +39,34 @@ enum Command {
         #[command(subcommand)]
         command: LogCommand,
     },
-    /// Print the status of a running node.
-    Status {
-        /// Address of its status page.
-        #[arg(long, default_value = "127.0.0.1:8081", value_name = "ADDR")]
-        addr: String,
-    },
+    /// How a running node is.
+    Status(live::StatusArgs),
+    /// Connected and sleeping clients of a running node.
+    Clients(live::StatusArgs),
+    /// Messages as they arrive at a running node; as its user, or root.
+    Tail(live::TailArgs),
+    /// Show or change what the log lines of a running node show, until it ends; as its user, or root.
+    LogLevel(live::LogLevelArgs),
+}
+
+/// What a command failed with.
+#[derive(Debug)]
+struct Failure {
+    text: String,
+    code: u8,
+}
+
+impl Failure {
+    /// 3, as `systemctl status` has it for a service that does not run.
+    fn not_running(text: String) -> Failure {
+        Failure { text, code: 3 }
+    }
+}
+
+impl From<String> for Failure {
+    fn from(text: String) -> Failure {
+        Failure { text, code: 1 }
+    }
 }
 
 #[derive(Args)]
@@ -92,16 +115,19 @@ enum LogCommand {
 
 pub fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
-        Command::Run(args) => run(&args),
-        Command::CheckConfig { config } => check_config(&config),
-        Command::Log { command } => look(&command),
-        Command::Status { addr } => status(&addr),
+        Command::Run(args) => run(&args).map_err(Failure::from),
+        Command::CheckConfig { config } => check_config(&config).map_err(Failure::from),
+        Command::Log { command } => look(&command).map_err(Failure::from),
+        Command::Status(args) => live::status(&args),
+        Command::Clients(args) => live::clients(&args),
+        Command::Tail(args) => live::tail(&args),
+        Command::LogLevel(args) => live::log_level(&args),
     };
     match outcome {
         Ok(code) => code,
-        Err(text) => {
+        Err(Failure { text, code }) => {
             eprintln!("edge-node: {text}");
-            ExitCode::FAILURE
+            ExitCode::from(code)
         }
     }
 }
@@ -152,19 +178,10 @@ fn run(args: &RunArgs) -> Result<ExitCode, String> {
 }
 
 fn log_to_stderr(level: &str) -> Result<(), String> {
-    let filter = match std::env::var("RUST_LOG") {
-        Ok(set) => EnvFilter::try_new(set),
-        Err(_) => EnvFilter::try_new(level),
-    };
-    let filter = filter.map_err(|e| {
-        format!("log_level = {level:?}: {e}; valid: error, warn, info, debug, trace, or per module")
-    })?;
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_writer(std::io::stderr)
-        .init();
-    Ok(())
+    match std::env::var("RUST_LOG") {
+        Ok(set) => logging::install(&set).map_err(|e| format!("RUST_LOG: {e}")),
+        Err(_) => logging::install(level).map_err(|e| format!("log_level: {e}")),
+    }
 }
 
 /// Ready at the first SIGTERM or SIGINT. A second one ends the process at once.
@@ -229,26 +246,5 @@ fn look(command: &LogCommand) -> Result<ExitCode, String> {
             println!("{partition}: will be sent");
         }
     }
-    Ok(ExitCode::SUCCESS)
-}
-
-/// One HTTP/1.0 request by hand: a client library would be the larger half of this program.
-fn status(addr: &str) -> Result<ExitCode, String> {
-    const TIMEOUT: Duration = Duration::from_secs(5);
-    let failed = |e: std::io::Error| format!("status page {addr}: {e}");
-    let mut stream = TcpStream::connect(addr).map_err(failed)?;
-    stream.set_read_timeout(Some(TIMEOUT)).map_err(failed)?;
-    write!(stream, "GET /status HTTP/1.0\r\nhost: {addr}\r\n\r\n").map_err(failed)?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).map_err(failed)?;
-    let (head, body) = answer
-        .split_once("\r\n\r\n")
-        .ok_or("the answer is not HTTP")?;
-    if !head.contains(" 200 ") {
-        return Err(head.lines().next().unwrap_or_default().to_owned());
-    }
-    let value: serde_json::Value = serde_json::from_str(body).map_err(|e| e.to_string())?;
-    let text = serde_json::to_string_pretty(&value).map_err(|e| e.to_string())?;
-    println!("{text}");
     Ok(ExitCode::SUCCESS)
 }

@@ -36,6 +36,7 @@ impl SyncThread {
             .spawn(move || {
                 while let Ok(job) = queue.recv() {
                     let started = Instant::now();
+                    counters.commit_begins();
                     let done = job.run();
                     counters.committed(started.elapsed());
                     store.send(ToStore::Committed(done));

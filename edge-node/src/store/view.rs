@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use headwater_batch::{Offset, TopicPartition};
 use headwater_log::store::{Lineage, PartitionReader, Usage};
@@ -104,11 +104,29 @@ pub struct Counters {
     /// Checkpoints taken.
     pub checkpoints: AtomicU64,
     commit_buckets: [AtomicU64; COMMIT_BUCKETS_US.len() + 1],
+    /// When the commit under way began.
+    committing: Mutex<Option<Instant>>,
 }
 
 impl Counters {
+    pub(super) fn commit_begins(&self) {
+        *self.committing() = Some(Instant::now());
+    }
+
+    /// How long the commit under way has taken so far.
+    pub fn commit_age(&self) -> Option<Duration> {
+        self.committing().map(|began| began.elapsed())
+    }
+
+    fn committing(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.committing
+            .lock()
+            .expect("no code panics while it holds this lock")
+    }
+
     pub(super) fn committed(&self, took: Duration) {
         let us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        *self.committing() = None;
         self.commits.fetch_add(1, Relaxed);
         self.commit_us.fetch_add(us, Relaxed);
         let bucket = COMMIT_BUCKETS_US.partition_point(|bound| *bound < us);

@@ -3,7 +3,9 @@
 
 mod broker_flow;
 mod client;
+mod commands;
 mod crash;
+mod page;
 mod process;
 mod records;
 mod service;

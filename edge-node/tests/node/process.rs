@@ -97,7 +97,7 @@ impl Process {
     pub fn status(&self) -> serde_json::Value {
         let addr = self.status.to_string();
         let output = program()
-            .args(["status", "--addr", &addr])
+            .args(["status", "--json", "--addr", &addr])
             .output()
             .unwrap();
         let text = String::from_utf8(output.stdout).unwrap();

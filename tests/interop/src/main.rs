@@ -4,6 +4,7 @@
 
 mod consume;
 mod dump;
+mod page;
 mod produce;
 mod publish;
 mod rows;
@@ -28,6 +29,9 @@ struct Arguments {
     /// Where the clients are, and where the table of exercised APIs is written
     #[arg(long)]
     out: PathBuf,
+    /// Only the edge's status page
+    #[arg(long)]
+    page: bool,
 }
 
 fn main() -> ExitCode {
@@ -83,6 +87,10 @@ fn run(arguments: &Arguments, checks: &mut Checks) -> Result<(), String> {
         .out
         .canonicalize()
         .map_err(|error| format!("{}: {error}", arguments.out.display()))?;
+    checks.that("the status page in Chromium", page::check(&out))?;
+    if arguments.page {
+        return Ok(());
+    }
     checks.that(
         "Kafka's classes read the golden batches",
         produce::golden(&out),
