@@ -130,7 +130,7 @@ pub struct Uplink {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Status {
-    /// Address of `/status`, `/metrics` and `/healthz`; empty: none.
+    /// Address of the page, `/status`, `/metrics` and `/healthz`; empty: none.
     pub listen: String,
 }
 
