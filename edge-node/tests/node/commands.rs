@@ -72,10 +72,15 @@ fn what_is_no_edge_node_is_told_apart() {
         let listener = listener.try_clone().unwrap();
         std::thread::spawn(move || {
             let (mut stream, _) = listener.accept().unwrap();
-            let mut request = [0; 1_000];
-            let read = std::io::Read::read(&mut stream, &mut request).unwrap();
+            let mut request = String::new();
+            let mut lines = std::io::BufReader::new(stream.try_clone().unwrap());
+            while !request.ends_with("\r\n\r\n") {
+                // It may come in pieces.
+                let read = std::io::BufRead::read_line(&mut lines, &mut request).unwrap();
+                assert_ne!(read, 0, "{request:?}");
+            }
             std::io::Write::write_all(&mut stream, text.as_bytes()).unwrap();
-            String::from_utf8_lossy(&request[..read]).into_owned()
+            request
         })
     };
     for text in [
