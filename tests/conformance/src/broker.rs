@@ -3,6 +3,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::net::TcpStream;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, SystemTime};
 
 use crate::client::Client;
@@ -28,14 +29,16 @@ pub struct Broker {
 }
 
 impl Broker {
-    pub fn new(target: Target, version: Version, number: usize) -> Broker {
+    pub fn new(target: Target, version: Version) -> Broker {
+        static CASES: AtomicU32 = AtomicU32::new(0);
+        let case = CASES.fetch_add(1, Ordering::Relaxed);
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-        let now = now.unwrap_or_default().as_millis() as u32;
+        let now = now.unwrap_or_default().as_millis() & 0xff_ffff;
         Broker {
             version,
             wait: target.wait,
             target,
-            tag: format!("{now:x}n{number}"),
+            tag: format!("{now:x}{:x}n{case}", std::process::id()),
             names: Cell::new(0),
             clients: Cell::new(0),
             trace: RefCell::default(),
@@ -121,6 +124,15 @@ impl Broker {
             }
             other => Err(Failure(format!("{other} instead of a CONNACK 0x00"))),
         }
+    }
+
+    /// A client that is back, and finds its session.
+    pub fn resumed(&self, id: &str) -> Result<Client<'_>, Failure> {
+        let client = self.open(&self.lasting(id))?;
+        if client.session_present {
+            return Ok(client);
+        }
+        Err(Failure("no session present".into()))
     }
 
     /// A client of its own id with a fresh session.

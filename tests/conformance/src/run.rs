@@ -64,7 +64,7 @@ pub fn run(target: Target, cases: &[Case]) -> Vec<Verdict> {
                     let Some(case) = cases.get(number) else {
                         return;
                     };
-                    let verdict = one(target, *case, number);
+                    let verdict = one(target, *case);
                     let mut all = verdicts.lock().expect("no case panics with the lock");
                     all.push((number, verdict));
                 }
@@ -76,9 +76,9 @@ pub fn run(target: Target, cases: &[Case]) -> Vec<Verdict> {
     all.into_iter().map(|(_, verdict)| verdict).collect()
 }
 
-fn one(target: Target, case: Case, number: usize) -> Verdict {
+fn one(target: Target, case: Case) -> Verdict {
     let started = Instant::now();
-    let broker = Broker::new(target, case.version, number);
+    let broker = Broker::new(target, case.version);
     let outcome = (case.run)(&broker);
     let took = started.elapsed();
     let trace = broker.take_trace();

@@ -39,6 +39,11 @@ pub const RULES: &[Rule] = &[
         "The quota starts anew with each connection.",
         new_connection,
     ),
+    v5(
+        "4.9.0/refusal-frees",
+        "PUBACK and PUBREC of 0x80 or more free a place.",
+        refusal_frees,
+    ),
 ];
 
 /// More than this many publishes are not sent to find out whether the broker counts them.
@@ -219,4 +224,21 @@ fn new_connection(b: &Broker) -> Outcome {
     }
     demand!(came == 6, "{came} of 6 came");
     held("4 were under way; the next connection took them two at a time")
+}
+
+fn refusal_frees(b: &Broker) -> Outcome {
+    let mut client = crowded(b, 1, &b.topic())?;
+    for n in 0..6 {
+        let delivery = client.delivery()?;
+        let right = delivery.payload == n.to_string().as_bytes();
+        demand!(right, "{}", Packet::Publish(delivery));
+        let kind = if delivery.qos == 1 {
+            kind::PUBACK
+        } else {
+            kind::PUBREC
+        };
+        client.send(&ack(kind, delivery.id).u8(0x80));
+    }
+    client.silent()?;
+    held("6 messages through a window of 1, each refused")
 }

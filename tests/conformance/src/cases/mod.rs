@@ -1,6 +1,7 @@
 //! The cases, one file for each packet or section.
 
 mod alias;
+mod allowed;
 mod auth;
 mod connack;
 mod connect;
@@ -44,6 +45,7 @@ pub const ALL: &[(&str, &[Rule])] = &[
     ("publish", publish::RULES),
     ("properties", properties::RULES),
     ("alias", alias::RULES),
+    ("allowed", allowed::RULES),
     ("retain", retain::RULES),
     ("overlap", overlap::RULES),
     ("qos1", qos1::RULES),

@@ -34,6 +34,11 @@ pub const RULES: &[Rule] = &[
         "The identifier is part of the session.",
         kept,
     ),
+    v5(
+        "3.8.2.1.2/retained",
+        "A retained message carries the identifier of the subscription.",
+        retained,
+    ),
 ];
 
 fn highest_qos(b: &Broker) -> Outcome {
@@ -166,4 +171,17 @@ fn kept(b: &Broker) -> Outcome {
         demand!(ids == [5], "{ids:?} on {payload}");
     }
     held("on a message that waited and on one after the return")
+}
+
+fn retained(b: &Broker) -> Outcome {
+    let topic = b.topic();
+    let mut client = b.client()?;
+    if client.connack.number(property::SUBSCRIPTION_IDS_AVAILABLE) == Some(0) {
+        return not_offered(REFUSED);
+    }
+    b.put(&Message::new(&topic, "x").qos(1).retain())?;
+    client.subscribe_all(&[(&topic, 1)], &identifier(11))?;
+    let ids = client.take_payload("x")?.properties.subscription_ids();
+    demand!(ids == [11], "{ids:?}");
+    held("11")
 }

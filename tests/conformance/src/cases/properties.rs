@@ -131,17 +131,25 @@ fn expiry_counts_down(b: &Broker) -> Outcome {
 }
 
 fn retained_expires(b: &Broker) -> Outcome {
-    let topic = b.topic();
-    b.put(
-        &Message::new(&topic, "x")
-            .qos(1)
-            .retain()
-            .properties(expiry(1)),
-    )?;
+    let (short, long) = (b.topic(), b.topic());
+    for (topic, seconds) in [(&short, 1), (&long, 600)] {
+        b.put(
+            &Message::new(topic, "x")
+                .qos(1)
+                .retain()
+                .properties(expiry(seconds)),
+        )?;
+    }
     b.pass(Duration::from_millis(2500));
-    let came = b.subscriber(&topic, 1)?.rest()?;
+    let came = b.subscriber(&short, 1)?.rest()?;
     demand!(came.is_empty(), "{} after 2.5 s", came[0]);
-    held("1 s, gone after 2.5 s")
+    let left = b.subscriber(&long, 1)?.take_payload("x")?.properties;
+    let left = left.number(property::MESSAGE_EXPIRY);
+    demand!(
+        matches!(left, Some(590..=598)),
+        "600 s came as {left:?} after 2.5 s"
+    );
+    held(format!("1 s, gone after 2.5 s; 600 s came as {left:?}"))
 }
 
 fn response_topic_text(b: &Broker) -> Outcome {

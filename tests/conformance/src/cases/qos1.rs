@@ -124,7 +124,7 @@ fn until_puback(b: &Broker) -> Outcome {
     );
     client.silent()?;
     client.cut()?;
-    b.open(&b.lasting(&id))?.silent()?;
+    b.resumed(&id)?.silent()?;
     held("the acknowledged one came no more, the other one until its PUBACK")
 }
 
@@ -207,7 +207,7 @@ fn refused_not_again(b: &Broker) -> Outcome {
     // A PUBREL here would go on with what is over.
     client.silent()?;
     client.cut()?;
-    b.open(&b.lasting(&id))?.silent()?;
+    b.resumed(&id)?.silent()?;
     held("PUBACK 0x83 and PUBREC 0x83: neither came again")
 }
 

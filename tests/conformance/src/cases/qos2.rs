@@ -167,7 +167,7 @@ fn until_pubrec(b: &Broker) -> Outcome {
     client.acknowledge(&again)?;
     client.ping()?;
     client.cut()?;
-    b.open(&b.lasting(&id))?.silent()?;
+    b.resumed(&id)?.silent()?;
     held("came again with DUP, and no more after the handshake")
 }
 
@@ -203,14 +203,14 @@ fn until_pubcomp(b: &Broker) -> Outcome {
     client.send(&ack(kind::PUBCOMP, delivery.id));
     client.ping()?;
     client.cut()?;
-    b.open(&b.lasting(&id))?.silent()?;
+    b.resumed(&id)?.silent()?;
     held("at each of 3 reconnects, and no more after PUBCOMP")
 }
 
 fn no_publish_after_pubrel(b: &Broker) -> Outcome {
     let id = b.name();
     let delivery = half_way(b, &id)?;
-    let came = b.open(&b.lasting(&id))?.rest()?;
+    let came = b.resumed(&id)?.rest()?;
     match came.as_slice() {
         [
             Packet::Ack {

@@ -165,7 +165,7 @@ fn dropped(b: &Broker) -> Outcome {
     }
     client.cut()?;
     // It is done with: a client that could take it now does not get it.
-    b.open(&b.lasting(&id))?.silent()?;
+    b.resumed(&id)?.silent()?;
     held("3 of 500 bytes dropped, the next ones came, and nothing was made up for later")
 }
 

@@ -64,7 +64,13 @@ fn not_in_names(b: &Broker) -> Outcome {
         let said = b.after(&Message::new(name, "x").qos(1).id(1).frame(b.version));
         said.map_err(|f| Failure(format!("{name:?}: {}", f.0)))?;
     }
-    held("5 names, each closed")
+    for name in ["#", "conformance/+"] {
+        let said = b
+            .send(&b.fresh(&b.name()).will(Will::new(name, "x")))?
+            .refused();
+        said.map_err(|f| Failure(format!("will topic {name:?}: {}", f.0)))?;
+    }
+    held("5 names and 2 will topics, each closed")
 }
 
 /// A filter that must not be granted: refused by code, or by the end of the connection.

@@ -161,17 +161,21 @@ fn retained(b: &Broker) -> Outcome {
 }
 
 fn delay_cancelled(b: &Broker) -> Outcome {
-    let (id, topic) = (b.name(), b.topic());
+    let (cut, taken_over, topic) = (b.name(), b.name(), b.topic());
     let mut watcher = b.subscriber(&topic, 1)?;
-    let will = Will::new(&topic, "will").qos(1).properties(delay(2));
-    b.open(&b.lasting(&id).will(will))?.cut()?;
-    let mut back = b.open(&b.lasting(&id))?;
+    let will = || Will::new(&topic, "will").qos(1).properties(delay(2));
+    b.open(&b.lasting(&cut).will(will()))?.cut()?;
+    let mut back = b.open(&b.lasting(&cut))?;
+    let mut first = b.open(&b.lasting(&taken_over).will(will()))?;
+    let mut second = b.open(&b.lasting(&taken_over))?;
+    first.closed()?;
     b.pass(Duration::from_millis(3000));
     back.ping()?;
+    second.ping()?;
     b.put(&Message::new(&topic, "marker").qos(1))?;
     watcher.take_payload("marker")?;
     watcher.silent()?;
-    held("back at once: no will a second after its delay")
+    held("back after a cut, and by a take-over: no will a second after its delay")
 }
 
 fn delayed(b: &Broker) -> Outcome {
