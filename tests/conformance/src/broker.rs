@@ -98,6 +98,7 @@ impl Broker {
     /// A connection on which this was sent and nothing read yet.
     pub fn send(&self, connect: &Connect) -> Result<Client<'_>, Failure> {
         let mut client = self.dial()?;
+        client.version = connect.version;
         client.send(&connect.frame());
         Ok(client)
     }

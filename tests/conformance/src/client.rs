@@ -324,6 +324,17 @@ impl<'b> Client<'b> {
         }
     }
 
+    /// How many packets came before the end of the connection, if it has come by then.
+    pub fn closed_within(&mut self, time: Duration) -> Result<Option<usize>, Failure> {
+        loop {
+            match self.hear(time)? {
+                Heard::Packet(packet) => self.passed_over.push_back(packet),
+                Heard::Closed => return Ok(Some(self.passed_over.len())),
+                Heard::Nothing => return Ok(None),
+            }
+        }
+    }
+
     /// The broker has closed the connection, and said nothing but a DISCONNECT on 5.0.
     pub fn closed(&mut self) -> Result<String, Failure> {
         let packets = self.until_closed()?;

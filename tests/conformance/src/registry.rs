@@ -1,7 +1,7 @@
 //! Every case by the statement that it holds a broker to.
 //!
-//! A statement has a number, `MQTT-3.1.0-2`. Some rules of MQTT 5.0 have none: "it is a Protocol
-//! Error to ..." in the text of a section. Those are named by section and a word,
+//! A statement has a number, `MQTT-3.1.0-2`. Some rules have none, most of them in MQTT 5.0: "it is a
+//! Protocol Error to ..." in the text of a section. Those are named by section and a word,
 //! `3.1.2.11.3/zero`, and are kept apart from the numbered ones everywhere.
 
 use crate::broker::Broker;

@@ -74,7 +74,7 @@ fn every_statement_is_covered_or_explained_exactly_once() {
 
 #[test]
 fn rules_without_a_number_are_named_once() {
-    let mut named: Vec<_> = table("Covered: rules of MQTT 5.0 without a number")
+    let mut named: Vec<_> = table("Covered: rules without a number")
         .iter()
         .flat_map(|row| ids(row[1]))
         .collect();
@@ -86,6 +86,8 @@ fn rules_without_a_number_are_named_once() {
         .map(|case| case.id)
         .collect();
     own.sort_unstable();
+    // Some hold for both versions.
+    own.dedup();
     assert_eq!(named, own);
 }
 

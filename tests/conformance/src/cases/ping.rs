@@ -22,6 +22,11 @@ pub const RULES: &[Rule] = &[
         "Without a server keep alive the client's own counts.",
         own_keep_alive,
     ),
+    v5(
+        "3.1.2.10/half-a-packet",
+        "Bytes that make no packet do not keep a client alive.",
+        half_a_packet,
+    ),
 ];
 
 /// Slack for a broker that looks at its clients only now and then, on a loaded machine.
@@ -78,4 +83,27 @@ fn own_keep_alive(b: &Broker) -> Outcome {
         after.as_millis()
     );
     held(format!("{said} after {} ms for 1 s", after.as_millis()))
+}
+
+fn half_a_packet(b: &Broker) -> Outcome {
+    let mut client = b.open(&b.fresh(&b.name()).keep_alive(1))?;
+    let started = Instant::now();
+    // A PUBLISH of 100 bytes, of which some come every now and then.
+    client.send_bytes(&[0x30, 100]);
+    let said = loop {
+        if let Some(packets) = client.closed_within(Duration::from_millis(300))? {
+            break packets;
+        }
+        let after = started.elapsed();
+        demand!(
+            after < Duration::from_millis(1500) + SLACK,
+            "open after {} ms with a keep alive of 1 s and no packet",
+            after.as_millis()
+        );
+        client.send_bytes(&[0]);
+    };
+    held(format!(
+        "{said} packets, then closed after {} ms",
+        started.elapsed().as_millis()
+    ))
 }

@@ -55,6 +55,11 @@ pub const RULES: &[Rule] = &[
         "A retained message expires as well.",
         retained_expires,
     ),
+    v5(
+        "3.3.2.3/other-version",
+        "Clients of both versions reach each other; 3.1.1 sees no properties.",
+        other_version,
+    ),
 ];
 
 /// The message as two subscribers get it: one that is there, one that comes back.
@@ -248,4 +253,41 @@ fn content_type(b: &Broker) -> Outcome {
         }
     }
     held("at once and from a queue")
+}
+
+fn other_version(b: &Broker) -> Outcome {
+    let topic = b.topic();
+    let mut old = b.open(&Connect::new(Version::V3, &b.name()))?;
+    let mut new = b.client()?;
+    // The readers of both versions take their own packets only.
+    old.subscribe(&topic, 2)?;
+    new.subscribe(&topic, 2)?;
+    for qos in 0..3 {
+        let properties = Properties::new()
+            .field(property::CONTENT_TYPE, "text")
+            .pair("a", "b");
+        new.put(
+            &Message::new(&topic, "from 5.0")
+                .qos(qos)
+                .properties(properties),
+        )?;
+        let delivery = old.take_payload("from 5.0")?;
+        demand!(delivery.qos == qos, "QoS {qos} came at {}", delivery.qos);
+        let came = new.take_payload("from 5.0")?.properties;
+        demand!(came.0.len() == 2, "{came:?}");
+        old.put(&Message::new(&topic, "from 3.1.1").qos(qos))?;
+        old.take_payload("from 3.1.1")?;
+        let came = new.take_payload("from 3.1.1")?.properties;
+        demand!(came.0.is_empty(), "{came:?}");
+    }
+    // Neither does a take-over over versions make the broker speak the wrong one.
+    let id = b.name();
+    let mut old = b.open(&Connect::new(Version::V3, &id))?;
+    let mut new = b.open(&b.fresh(&id))?;
+    let said = old.closed()?;
+    demand!(said == "closed", "a 3.1.1 client: {said}");
+    new.ping()?;
+    b.open(&Connect::new(Version::V3, &id))?.ping()?;
+    new.closed()?;
+    held("both ways at each QoS, and taken over both ways")
 }

@@ -38,6 +38,12 @@ pub const RULES: &[Rule] = &[
         "What follows a refused CONNECT is not processed.",
         nothing_after,
     ),
+    both(
+        "3.1.4/pipelined",
+        "3.1.4/pipelined",
+        "Packets may follow a CONNECT before its CONNACK.",
+        pipelined,
+    ),
 ];
 
 /// CONNECTs that break the format in different ways, each with a word for it.
@@ -159,4 +165,34 @@ fn nothing_after(b: &Broker) -> Outcome {
     watcher.take_payload("marker")?;
     watcher.silent()?;
     held("a PUBLISH behind two refused CONNECTs had no effect")
+}
+
+fn pipelined(b: &Broker) -> Outcome {
+    for connect in [b.fresh(&b.name()), b.lasting(&b.name())] {
+        let topic = b.topic();
+        let all = [
+            connect.frame(),
+            subscribe(b.version, 1, &Properties::new(), &[(&topic, 2)]),
+            Message::new(&topic, "one").qos(1).id(2).frame(b.version),
+            Message::new(&topic, "two").qos(2).id(3).frame(b.version),
+            ack(kind::PUBREL, 3),
+            Frame::new(kind::PINGREQ),
+        ];
+        let bytes: Vec<u8> = all.iter().flat_map(Frame::bytes).collect();
+        let mut client = b.send_bytes(&bytes)?;
+        let first = client.packet()?;
+        demand!(
+            matches!(first, Packet::ConnAck { code: 0, .. }),
+            "{first} came first"
+        );
+        client.suback(1)?;
+        client.acked(kind::PUBACK, 2)?;
+        client.acked(kind::PUBREC, 3)?;
+        client.acked(kind::PUBCOMP, 3)?;
+        client.find("PINGRESP", |packet| *packet == Packet::PingResp)?;
+        let mut came = [client.take()?.payload, client.take()?.payload];
+        came.sort();
+        demand!(came == [b"one".to_vec(), b"two".to_vec()], "{came:?}");
+    }
+    held("CONNECT and 5 packets in one write, with a clean and with a lasting session")
 }

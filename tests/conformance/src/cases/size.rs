@@ -104,6 +104,17 @@ pub const RULES: &[Rule] = &[
         "User properties do not make DISCONNECT too large.",
         disconnect,
     ),
+    v5(
+        "3.1.2.11.4/suback",
+        "Nor is a SUBACK larger than the client's maximum.",
+        long_suback,
+    ),
+    v5("3.1.2.11.4/unsuback", "Nor is an UNSUBACK.", long_unsuback),
+    v5(
+        "3.1.2.11.4/connack",
+        "Nor is the CONNACK, however small the maximum.",
+        narrow_connack,
+    ),
 ];
 
 /// Room for what must be in a CONNACK, and for no text.
@@ -327,4 +338,56 @@ fn disconnect(b: &Broker) -> Outcome {
         seen.extend(packets.iter().map(|_| client.last_bytes.to_string()));
     }
     held(format!("bytes of each: {}", seen.join(", ")))
+}
+
+/// What comes for a packet whose full answer is too large: it may be left out, or the connection ended.
+fn long_answer(b: &Broker, what: &str, frame: &Frame) -> Outcome {
+    let mut client = small(b)?;
+    client.send(frame);
+    client.send(&Frame::new(kind::PINGREQ));
+    let said = match client.packet() {
+        Ok(packet) => packet.to_string(),
+        Err(failure) => failure.0,
+    };
+    fits(&client, what)?;
+    let said: String = said.chars().take(40).collect();
+    held(format!("for 200 filters: {said}"))
+}
+
+fn long_suback(b: &Broker) -> Outcome {
+    let topic = b.topic();
+    let filters: Vec<(String, u8)> = (0..200).map(|n| (format!("{topic}/{n}"), 0)).collect();
+    long_answer(
+        b,
+        "SUBACK",
+        &subscribe(b.version, 1, &Properties::new(), &filters),
+    )
+}
+
+fn long_unsuback(b: &Broker) -> Outcome {
+    let topic = b.topic();
+    let filters: Vec<String> = (0..200).map(|n| format!("{topic}/{n}")).collect();
+    long_answer(b, "UNSUBACK", &unsubscribe(b.version, 1, &filters))
+}
+
+fn narrow_connack(b: &Broker) -> Outcome {
+    let mut seen = Vec::new();
+    for size in [1, 5, 12, 20] {
+        let mut client = b.send(&b.fresh(&b.name()).properties(maximum(size)))?;
+        match client.packet() {
+            Ok(packet) => {
+                let bytes = client.last_bytes;
+                demand!(
+                    bytes <= size as usize,
+                    "{bytes} bytes with a maximum of {size}: {packet}"
+                );
+                seen.push(format!("{bytes} bytes of {size}"));
+            }
+            Err(failure) => {
+                demand!(failure.0.starts_with("closed"), "{}", failure.0);
+                seen.push(format!("closed at {size}"));
+            }
+        }
+    }
+    held(seen.join(", "))
 }

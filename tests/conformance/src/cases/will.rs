@@ -163,13 +163,13 @@ fn retained(b: &Broker) -> Outcome {
 fn delay_cancelled(b: &Broker) -> Outcome {
     let (cut, taken_over, topic) = (b.name(), b.name(), b.topic());
     let mut watcher = b.subscriber(&topic, 1)?;
-    let will = || Will::new(&topic, "will").qos(1).properties(delay(2));
+    let will = || Will::new(&topic, "will").qos(1).properties(delay(4));
     b.open(&b.lasting(&cut).will(will()))?.cut()?;
     let mut back = b.open(&b.lasting(&cut))?;
     let mut first = b.open(&b.lasting(&taken_over).will(will()))?;
     let mut second = b.open(&b.lasting(&taken_over))?;
     first.closed()?;
-    b.pass(Duration::from_millis(3000));
+    b.pass(Duration::from_millis(5000));
     back.ping()?;
     second.ping()?;
     b.put(&Message::new(&topic, "marker").qos(1))?;
@@ -181,7 +181,7 @@ fn delay_cancelled(b: &Broker) -> Outcome {
 fn delayed(b: &Broker) -> Outcome {
     let (id, topic) = (b.name(), b.topic());
     let mut watcher = b.subscriber(&topic, 1)?;
-    let will = Will::new(&topic, "will").qos(1).properties(delay(2));
+    let will = Will::new(&topic, "will").qos(1).properties(delay(5));
     b.open(&b.lasting(&id).will(will))?.cut()?;
     b.pass(Duration::from_millis(800));
     b.put(&Message::new(&topic, "marker").qos(1))?;
