@@ -13,6 +13,9 @@ pub const CONNECTIONS_MAX: usize = 10_000;
 /// honest client out.
 pub const NEWCOMERS_MAX: usize = 1024;
 
+/// So many bytes of a packet that is not whole yet count as a sign of life, as far as the keep-alive goes.
+pub const SIGN_OF_LIFE_BYTES: usize = 1024;
+
 /// Time from accept to a complete CONNECT; then the connection is closed without an answer.
 pub const CONNECT_TIMEOUT_MS: u64 = 10_000;
 

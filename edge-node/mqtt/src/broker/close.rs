@@ -3,7 +3,7 @@
 use super::Broker;
 use super::journal::Reply;
 use super::timers::Timer;
-use crate::codec::{self, Version};
+use crate::codec;
 use crate::limits;
 use crate::state::op::Op;
 use crate::state::session::Sid;
@@ -19,8 +19,9 @@ impl Broker {
         if conn.ready() && reason != 0 {
             let text = why.to_string();
             let text = conn.text(&text, 5);
-            codec::disconnect(conn.version, reason, text, &mut conn.output);
-            self.state.stats.packets_sent += u64::from(conn.version == Version::V5);
+            conn.say(&mut self.state.stats, |version, out| {
+                codec::disconnect(version, reason, text, out);
+            });
         }
         self.flush(id);
         self.effects.push(Effect::Close {

@@ -9,7 +9,7 @@ use crate::codec::{Connect, PublishIn, REASON_STRING_BYTES_MAX, Version};
 use crate::limits;
 use crate::state::Delivery;
 use crate::state::session::Sid;
-use crate::{ConnInfo, Token};
+use crate::{ConnInfo, Stats, Token};
 
 /// How far it is.
 #[derive(Debug)]
@@ -51,6 +51,8 @@ pub(super) struct Conn {
     /// 1.5 times the keep-alive; 0: none.
     pub silence_ms: u64,
     pub heard_ms: u64,
+    /// Bytes that came since, and made no packet.
+    pub unheard: usize,
     /// When its one timer is due.
     pub timer_ms: u64,
     /// The shell was told to stop reading.
@@ -116,6 +118,7 @@ impl Conn {
             unwritten: 0,
             silence_ms: 0,
             heard_ms: now_ms,
+            unheard: 0,
             timer_ms: 0,
             paused: false,
             waiting: false,
@@ -166,6 +169,34 @@ impl Conn {
             || over(self.append_bytes, limits::APPEND_BYTES_MAX)
             || over(self.unsent(), limits::UNWRITTEN_BYTES_MAX)
             || !self.held.is_empty())
+    }
+
+    /// Bytes came that need not make a packet. A large one on its way over a slow link is a sign of
+    /// life as well; a byte now and then is none.
+    pub fn heard(&mut self, bytes: usize, now_ms: u64) {
+        self.unheard += bytes;
+        if self.unheard >= limits::SIGN_OF_LIFE_BYTES {
+            self.heard_packet(now_ms);
+        }
+    }
+
+    pub fn heard_packet(&mut self, now_ms: u64) {
+        (self.heard_ms, self.unheard) = (now_ms, 0);
+    }
+
+    /// Writes a packet. One that is larger than the client takes is not sent, and nothing else
+    /// changes [MQTT-3.1.2-24, MQTT-3.1.2-25]. Whether it was.
+    pub fn say(&mut self, stats: &mut Stats, write: impl FnOnce(Version, &mut BytesMut)) -> bool {
+        let before = self.output.len();
+        write(self.version, &mut self.output);
+        let bytes = self.output.len() - before;
+        if bytes > self.packet_bytes_max {
+            self.output.truncate(before);
+            return false;
+        }
+        // 3.1.1 has no word for some.
+        stats.packets_sent += u64::from(bytes > 0);
+        true
     }
 
     /// A text for a packet to it that is not longer than `bytes` without one; empty: none.

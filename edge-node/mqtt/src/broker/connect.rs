@@ -119,8 +119,10 @@ impl Broker {
                 text: conn.text(codec::reason_text(reason), 8),
                 ..ConnAck::default()
             };
-            codec::connack(version, &ack, &mut conn.output);
-            self.state.stats.packets_sent += 1;
+            conn.version = version;
+            conn.say(&mut self.state.stats, |version, out| {
+                codec::connack(version, &ack, out)
+            });
             self.close(id, 0, CloseReason::ConnectRefused(reason));
         }
     }
@@ -316,8 +318,9 @@ impl Broker {
         let Some(conn) = self.conns.get_mut(&id) else {
             return;
         };
-        codec::connack(a.version, &ack, &mut conn.output);
-        self.state.stats.packets_sent += 1;
+        let said = conn.say(&mut self.state.stats, |version, out| {
+            codec::connack(version, &ack, out)
+        });
         conn.stage = Stage::Ready;
         conn.sid = a.sid;
         conn.client_id = a.client_id;
@@ -332,5 +335,13 @@ impl Broker {
         }
         self.touch(id);
         self.relieve(a.sid);
+        if !said {
+            // It would never know what it was promised.
+            self.close(
+                id,
+                0,
+                CloseReason::Quota("the client's maximum packet size, by CONNACK"),
+            );
+        }
     }
 }

@@ -257,8 +257,9 @@ impl Broker {
                 true => c.text(codec::reason_text(reason), 8),
                 false => "",
             };
-            codec::ack(c.version, kind, id, reason, text, &mut c.output);
-            self.state.stats.packets_sent += 1;
+            c.say(&mut self.state.stats, |version, out| {
+                codec::ack(version, kind, id, reason, text, out);
+            });
             self.touch(conn);
         }
     }

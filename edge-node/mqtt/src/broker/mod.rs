@@ -214,7 +214,7 @@ impl Broker {
         let Some(conn) = self.conns.get_mut(&id) else {
             return;
         };
-        conn.heard_ms = self.now_ms;
+        conn.heard(bytes.len(), self.now_ms);
         self.state.stats.bytes_received += bytes.len() as u64;
         if conn.input.is_empty() {
             conn.input = bytes;
@@ -236,6 +236,7 @@ impl Broker {
             let version = (!matches!(conn.stage, Stage::New)).then_some(conn.version);
             match codec::next(version, &mut conn.input) {
                 Ok(Some(packet)) => {
+                    conn.heard_packet(self.now_ms);
                     self.state.stats.packets_received += 1;
                     self.packet(id, packet);
                 }
@@ -295,8 +296,7 @@ impl Broker {
             } => self.unsubscribe(id, packet, filters),
             Packet::PingReq => {
                 if let Some(conn) = self.conns.get_mut(&id) {
-                    codec::pingresp(&mut conn.output);
-                    self.state.stats.packets_sent += 1;
+                    conn.say(&mut self.state.stats, |_, out| codec::pingresp(out));
                 }
             }
             Packet::Disconnect {

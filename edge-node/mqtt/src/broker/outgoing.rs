@@ -246,8 +246,10 @@ impl Broker {
             }
             conn.inflight += 1;
             let Some(message) = &entry.message else {
-                codec::ack(conn.version, Ack::PubRel, entry.id, 0, "", &mut conn.output);
-                self.state.stats.packets_sent += 1;
+                let id = entry.id;
+                conn.say(&mut self.state.stats, |version, out| {
+                    codec::ack(version, Ack::PubRel, id, 0, "", out);
+                });
                 continue;
             };
             let shape = Shape {

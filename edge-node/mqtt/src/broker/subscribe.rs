@@ -120,8 +120,9 @@ impl Broker {
         };
         conn.waiting = false;
         let sid = conn.sid;
-        codec::suback(conn.version, granted.id, &granted.reasons, &mut conn.output);
-        self.state.stats.packets_sent += 1;
+        conn.say(&mut self.state.stats, |version, out| {
+            codec::suback(version, granted.id, &granted.reasons, out);
+        });
         let mut sys = Vec::new();
         let fresh = fresh.iter().copied().chain(std::iter::repeat(false));
         for (filter, fresh) in granted.filters.into_iter().zip(fresh) {
@@ -198,8 +199,9 @@ impl Broker {
         for (reason, there) in reasons.iter_mut().zip(there) {
             *reason = if *there { 0 } else { 0x11 };
         }
-        codec::unsuback(conn.version, packet, &reasons, &mut conn.output);
-        self.state.stats.packets_sent += 1;
+        conn.say(&mut self.state.stats, |version, out| {
+            codec::unsuback(version, packet, &reasons, out);
+        });
         self.touch(id);
     }
 }
