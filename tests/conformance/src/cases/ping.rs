@@ -27,6 +27,12 @@ pub const RULES: &[Rule] = &[
         "Bytes that make no packet do not keep a client alive.",
         half_a_packet,
     ),
+    both(
+        "3.1.2.10/one-way",
+        "3.1.2.10/one-way",
+        "What a client is sent does not keep it alive.",
+        one_way,
+    ),
 ];
 
 /// Slack for a broker that looks at its clients only now and then, on a loaded machine.
@@ -106,4 +112,25 @@ fn half_a_packet(b: &Broker) -> Outcome {
         "{said} packets, then closed after {} ms",
         started.elapsed().as_millis()
     ))
+}
+
+fn one_way(b: &Broker) -> Outcome {
+    let topic = b.topic();
+    let mut silent = b.open(&b.fresh(&b.name()).keep_alive(1))?;
+    silent.subscribe(&topic, 0)?;
+    let started = Instant::now();
+    let mut publisher = b.client()?;
+    loop {
+        publisher.put(&Message::new(&topic, "x"))?;
+        if let Some(packets) = silent.closed_within(Duration::from_millis(300))? {
+            demand!(packets > 1, "closed after {packets} packets");
+            return held(format!("closed after {} ms", started.elapsed().as_millis()));
+        }
+        let after = started.elapsed();
+        demand!(
+            after < Duration::from_millis(1500) + SLACK,
+            "open after {} ms with a keep alive of 1 s",
+            after.as_millis()
+        );
+    }
 }

@@ -258,7 +258,19 @@ fn handling_if_new(b: &Broker) -> Outcome {
         counts == [1, 0],
         "{counts:?} at the first and second SUBSCRIBE"
     );
-    held("at the first SUBSCRIBE only")
+    // A subscription that is part of a session is not new after a reconnect; after UNSUBSCRIBE it is.
+    let (id, topic) = (b.name(), b.topic());
+    b.put(&Message::new(&topic, "x").qos(1).retain())?;
+    let mut client = b.open(&b.lasting(&id))?;
+    client.subscribe(&topic, 1 | option::RETAIN_NEVER)?;
+    client.disconnect()?;
+    let mut client = b.resumed(&id)?;
+    client.subscribe(&topic, 1 | option::RETAIN_IF_NEW)?;
+    client.silent()?;
+    client.unsubscribe(&[&topic])?;
+    client.subscribe(&topic, 1 | option::RETAIN_IF_NEW)?;
+    client.take_payload("x")?;
+    held("at the first SUBSCRIBE only, over a reconnect too, and after UNSUBSCRIBE")
 }
 
 fn handling_never(b: &Broker) -> Outcome {

@@ -201,7 +201,17 @@ fn session_end(b: &Broker) -> Outcome {
     b.open(&b.lasting(&id).will(will()))?.cut()?;
     b.open(&b.fresh(&id))?.disconnect()?;
     watcher.take_payload("will")?;
-    held("sessions that ended with their connection, and by a clean start")
+    let expiry = Properties::new().four(property::SESSION_EXPIRY, 1);
+    let id = b.name();
+    let connect = b.fresh(&id).clean(false).properties(expiry).will(will());
+    b.open(&connect)?.cut()?;
+    watcher.take_payload("will")?;
+    let after = b.open(&b.lasting(&id))?;
+    demand!(
+        !after.session_present,
+        "the will came before the session's end"
+    );
+    held("sessions that ended with their connection, by a clean start, and by expiry")
 }
 
 fn user_properties(b: &Broker) -> Outcome {
