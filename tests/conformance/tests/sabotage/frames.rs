@@ -127,6 +127,18 @@ pub fn telling(frame: Vec<u8>, kinds: &[u8], more: &[u8]) -> Vec<Vec<u8>> {
     vec![changed]
 }
 
+/// CONNACK of MQTT 5.0 without properties.
+pub fn bare_connack(frame: Vec<u8>) -> Vec<Vec<u8>> {
+    if kind(&frame) != 2 {
+        return vec![frame];
+    }
+    let bare = rebuilt(&frame, |body| {
+        body.truncate(2);
+        body.push(0);
+    });
+    vec![bare]
+}
+
 /// Each second PUBLISH of a connection before the first.
 pub fn swapped(frame: Vec<u8>) -> Vec<Vec<u8>> {
     thread_local!(static HELD: RefCell<Option<Vec<u8>>> = const { RefCell::new(None) });

@@ -254,6 +254,11 @@ const SABOTAGE: &[Sabotage] = &[
         |f| edited(f, &[2], |body| body[0] |= 2),
         &["v5 MQTT-3.2.2-1"],
     ),
+    broker(
+        "CONNACK without properties",
+        bare_connack,
+        &["v5 MQTT-3.1.3-7", "v5 MQTT-3.2.2-16"],
+    ),
     client(
         "every client starts anew",
         |f| connect(f, |flags| flags | 2),
