@@ -17,6 +17,8 @@ pub const PARTITIONS_MAX: u32 = 64;
 impl Config {
     /// Checks every value; the error names the first that cannot work.
     pub fn check(&self) -> Result<(), ConfigError> {
+        crate::logging::parse(&self.log_level)
+            .map_err(|valid| value("log_level", &self.log_level, valid))?;
         self.check_mqtt()?;
         self.check_log()?;
         self.check_uplink()?;

@@ -84,6 +84,7 @@ fn errors_name_key_value_and_what_is_valid() {
             "[uplink]\nidle_timeout_s = 30",
             &["uplink.idle_timeout_s", "30", "keep_alive_s = 20"],
         ),
+        ("log_level = \"loud\"", &["log_level", "loud", "trace"]),
         ("name = \"a b\"", &["name", "a b", "letters"]),
         (
             "[[routes]]\nfilter = \"a/#/b\"\ntopic = \"t\"",
