@@ -259,6 +259,9 @@ def main():
                         downloadThroughput=0, uploadThroughput=0)
             age = "document.getElementById('age').textContent"
             browser.wait("age", rf"/does not answer; as of \d+ s ago/.test({age})")
+            equal("health", text_of(browser, ["health"])["health"], "no answer")
+            low = browser.value(CONTRASTS)
+            check(not low, f"without an answer: contrast below 4.5: {low}")
             browser.screenshot(f"{out}/page-stale.png")
         finally:
             browser.process.kill()

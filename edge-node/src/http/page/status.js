@@ -161,6 +161,11 @@ function age() {
   const old = answeredAt ? Date.now() - answeredAt : 0, stale = why !== "" || old > 3 * EVERY_MS;
   document.body.classList.toggle("stale", stale && answeredAt > 0);
   const ago = answeredAt ? "as of " + span(old) + " ago" : "no answer yet";
+  if (stale) {
+    at("health").className = "pill bad";
+    at("health").textContent = "no answer";
+    set("about", "");
+  }
   set("age", stale ? "The node does not answer; " + ago + (why ? " (" + why + ")" : "") : ago, stale);
 }
 
