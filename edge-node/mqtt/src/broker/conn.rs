@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 
+use super::rate::Rate;
 use crate::ConnInfo;
 use crate::codec::{Connect, PublishIn, Version};
 use crate::limits;
@@ -35,6 +36,8 @@ pub(super) struct Retained {
 pub(super) struct Conn {
     pub info: ConnInfo,
     pub stage: Stage,
+    /// It is one of its listener's connections: its CONNECT has come.
+    pub counted: bool,
     pub version: Version,
     pub sid: Sid,
     pub client_id: Arc<str>,
@@ -87,6 +90,7 @@ pub(super) struct Conn {
     pub held: VecDeque<PublishIn>,
     /// In the list of connections to look after at the end of the step.
     pub touched: bool,
+    pub rate: Rate,
 }
 
 impl Conn {
@@ -94,6 +98,7 @@ impl Conn {
         Conn {
             info,
             stage: Stage::New,
+            counted: false,
             version: Version::V3,
             sid: Sid(0),
             client_id: "".into(),
@@ -124,6 +129,7 @@ impl Conn {
             enqueue_bytes: 0,
             held: VecDeque::new(),
             touched: false,
+            rate: Rate::default(),
         }
     }
 
@@ -141,6 +147,7 @@ impl Conn {
     pub fn may_read(&self) -> bool {
         let over = |n: usize, max: usize| if self.paused { n > max / 2 } else { n >= max };
         !(self.waiting
+            || self.rate.is_exceeded()
             || matches!(self.stage, Stage::Authenticating(_) | Stage::Connecting)
             || over(self.appends, limits::APPEND_MESSAGES_MAX)
             || over(self.append_bytes, limits::APPEND_BYTES_MAX)

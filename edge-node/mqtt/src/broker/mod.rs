@@ -1,6 +1,6 @@
 //! The broker machine. Each file holds one part of what it does:
 //! `connect` (CONNECT to CONNACK, take-over), `incoming` (publishes from clients), `outgoing`
-//! (publishes to clients), `subscribe`, `journal` (appends, what happens when they are durable or
+//! (publishes to clients), `subscribe`, `rate` (publishes a second), `journal` (appends, what happens when they are durable or
 //! refused), `close` (ends of connections and sessions, wills), `timers`.
 //!
 //! # A full disk
@@ -17,6 +17,7 @@ mod connect;
 mod incoming;
 mod journal;
 mod outgoing;
+mod rate;
 mod subscribe;
 mod timers;
 
@@ -44,6 +45,8 @@ pub struct Broker {
     conns: Table<ConnId, Conn>,
     /// Those that have not sent their CONNECT, oldest first: ids rise.
     newcomers: BTreeSet<ConnId>,
+    /// Connections that have, by listener.
+    by_listener: BTreeMap<u16, usize>,
     /// Who holds a client id, from its CONNECT on.
     owners: BTreeMap<Arc<str>, ConnId>,
     /// CONNECTs under way to the journal, by client id: how many, and the session of the last.
@@ -90,6 +93,7 @@ impl Broker {
         let mut broker = Broker {
             conns: Table::with_hasher(Seeded(config.hash_seed)),
             newcomers: BTreeSet::new(),
+            by_listener: BTreeMap::new(),
             owners: BTreeMap::new(),
             starting: BTreeMap::new(),
             config,
@@ -137,6 +141,8 @@ impl Broker {
             Event::Refused { token, reason } => self.refused(token, reason),
             Event::Authenticated { conn, accepted } => self.authenticated(conn, accepted),
             Event::Kick { conn } => self.close(conn, 0x98, CloseReason::Kicked),
+            Event::Refuse { conn, reason } => self.refuse_now(conn, reason),
+            Event::AccessChanged => self.access_changed(),
             Event::Shutdown => self.shutdown(),
             Event::Timer => self.timer(),
         }
@@ -205,7 +211,7 @@ impl Broker {
                 break;
             }
             let version = (!matches!(conn.stage, Stage::New)).then_some(conn.version);
-            match codec::next(version, &mut conn.input) {
+            match codec::next_within(conn.info.limits.packet_bytes_max, version, &mut conn.input) {
                 Ok(Some(packet)) => self.packet(id, packet),
                 Ok(None) => {
                     if conn.input.is_empty() {
@@ -237,7 +243,10 @@ impl Broker {
     fn packet(&mut self, id: ConnId, packet: Packet) {
         match packet {
             Packet::Connect(connect) => self.connect(id, connect),
-            Packet::Publish(publish) => self.publish(id, publish),
+            Packet::Publish(publish) => {
+                self.count_publish(id);
+                self.publish(id, publish);
+            }
             Packet::PubAck {
                 id: packet,
                 reason: _,
@@ -351,8 +360,9 @@ fn identity(conn: &Conn) -> Identity<'_> {
         info: &conn.info,
         client_id: &conn.client_id,
         username: conn
-            .username
+            .info
+            .certificate_user
             .as_deref()
-            .or(conn.info.certificate_user.as_deref()),
+            .or(conn.username.as_deref()),
     }
 }

@@ -64,7 +64,11 @@ impl Broker {
         conn.backlog_bytes += delivery.message.as_ref().map_or(0, |m| m.bytes());
         conn.backlog.push_back(delivery);
         while conn.backlog.len() > self.config.queue_messages_max
-            || conn.backlog_bytes > self.config.queue_bytes_max
+            || conn.backlog_bytes
+                > self
+                    .config
+                    .queue_bytes_max
+                    .min(conn.info.limits.queue_bytes_max)
         {
             let Some(gone) = conn.backlog.pop_front() else {
                 break;
