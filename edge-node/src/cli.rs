@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
-use edge_node::config::{Config, ConfigError};
+use edge_node::config::{Anonymous, Config, ConfigError, Listener};
 use edge_node::lock::DirLock;
 use headwater_batch::TopicPartition;
 use headwater_log::store::trust;
@@ -26,7 +26,7 @@ struct Cli {
 enum Command {
     /// Run the node until SIGTERM or SIGINT.
     Run(RunArgs),
-    /// Check a configuration file and the bundle it names, and say what is wrong.
+    /// Check a configuration file and the files it names, and say what is wrong.
     CheckConfig {
         /// The file.
         #[arg(long, value_name = "FILE")]
@@ -56,9 +56,13 @@ struct RunArgs {
     /// Where the log lives.
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
-    /// Address to listen on for MQTT; may be given several times.
+    /// Address to listen on for MQTT, without TLS, instead of the listeners in the settings; may be
+    /// given several times.
     #[arg(long, value_name = "ADDR")]
     mqtt: Vec<String>,
+    /// Let clients in without a login on these addresses even if they are not loopback addresses.
+    #[arg(long, requires = "mqtt")]
+    anonymous: bool,
     /// Address of the status page; "off" for none.
     #[arg(long, value_name = "ADDR")]
     status: Option<String>,
@@ -117,7 +121,11 @@ fn effective(args: &RunArgs) -> Result<Config, ConfigError> {
         config.data_dir = dir.clone();
     }
     if !args.mqtt.is_empty() {
-        config.mqtt.listen = args.mqtt.clone();
+        config.listeners = args.mqtt.iter().map(Listener::at).collect();
+    }
+    if args.anonymous {
+        let all = config.listeners.iter_mut();
+        all.for_each(|listener| listener.anonymous = Anonymous::Always);
     }
     match args.status.as_deref() {
         Some("off") => config.status.listen.clear(),
@@ -189,6 +197,7 @@ fn stop_signal() -> std::io::Result<impl Future<Output = ()>> {
 fn check_config(path: &Path) -> Result<ExitCode, String> {
     let config = Config::read(path).map_err(|e| e.to_string())?;
     config.bundle().map_err(|e| e.to_string())?;
+    edge_node::node::check_files(&config).map_err(|e| e.to_string())?;
     println!("{}: good", path.display());
     Ok(ExitCode::SUCCESS)
 }

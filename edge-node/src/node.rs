@@ -21,14 +21,15 @@ use headwater_quic::client::{self, ClientConfig, LinkStatus};
 use headwater_quic::{Bundle, BundleError};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::broker::{self, BrokerView};
+use crate::broker::{self, BrokerView, DoorSetup};
 use crate::clock::TimeSource;
-use crate::config::{Config, ConfigError};
+use crate::config::{Config, ConfigError, Listener};
 use crate::lock::DirLock;
 use crate::mirror::Mirror;
 use crate::routes::Routes;
 use crate::status::{Report, Sources};
 use crate::store;
+use crate::tls::{Tls, TlsError};
 use crate::{core, http, random};
 
 /// Name of a node that has neither a name nor a bundle.
@@ -57,6 +58,9 @@ pub enum NodeError {
     /// Another node runs on the same directory.
     #[error("data directory {} is in use by another edge-node", .0.display())]
     InUse(PathBuf),
+    /// A file of a listener.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// A port is taken, or an address is not this machine's.
     #[error("{what} address {address}: {source}")]
     Bind {
@@ -150,7 +154,7 @@ impl Node {
             _ => in_dir(source),
         })?;
         // Ports first: a taken one should be told before the log is touched.
-        let mqtt = bind_all("mqtt.listen", &config.mqtt.listen)?;
+        let doors = doors(&config)?;
         let status_address = Some(config.status.listen.clone()).filter(|a| !a.is_empty());
         let status = bind_all("status.listen", status_address.as_slice())?.pop();
 
@@ -181,9 +185,9 @@ impl Node {
             uplink_configured: bundle.is_some(),
         };
 
-        let addresses = mqtt
+        let addresses = doors
             .iter()
-            .map(TcpListener::local_addr)
+            .map(|door| door.socket.local_addr())
             .collect::<Result<_, _>>()?;
         let status_at = status.as_ref().map(TcpListener::local_addr).transpose()?;
         let (ended_in, ended) = watch::channel(None);
@@ -191,7 +195,7 @@ impl Node {
         let (stop_net, net_stopped) = oneshot::channel();
         let (to_broker, from_store) = mpsc::unbounded_channel();
         let setup = broker::Setup {
-            listeners: mqtt,
+            doors,
             broker: core.broker,
             connections_max: config.mqtt.connections_max,
             clock,
@@ -317,6 +321,33 @@ fn bind_all(what: &'static str, addresses: &[String]) -> Result<Vec<TcpListener>
         })
     };
     addresses.iter().map(bind).collect()
+}
+
+/// Whether everything that the settings name can be read.
+pub fn check_files(config: &Config) -> Result<(), NodeError> {
+    load_tls(config).map(drop)
+}
+
+fn load_tls(config: &Config) -> Result<Vec<Option<Tls>>, NodeError> {
+    let all = config.listeners.iter().enumerate();
+    let loaded: Result<_, _> = all
+        .map(|(index, listener)| Tls::load(index, listener))
+        .collect();
+    Ok(loaded?)
+}
+
+/// The listeners with their files, bound.
+fn doors(config: &Config) -> Result<Vec<DoorSetup>, NodeError> {
+    let tls = load_tls(config)?;
+    let addresses: Vec<String> = config.listeners.iter().map(|l| l.address.clone()).collect();
+    let sockets = bind_all("listeners", &addresses)?;
+    let doors = sockets.into_iter().zip(&config.listeners).zip(tls);
+    let door = |((socket, listener), tls): ((_, &Listener), _)| DoorSetup {
+        socket,
+        listener: listener.clone(),
+        tls,
+    };
+    Ok(doors.map(door).collect())
 }
 
 fn name_of(config: &Config, bundle: Option<&Bundle>) -> String {

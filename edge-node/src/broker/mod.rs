@@ -15,12 +15,15 @@
 //! - Per connection: the machine's own limits, kept by `PauseReading` and `Written`.
 //! - Connections: the machine refuses politely above its limit; [`CONNECTIONS_SLACK`] above that
 //!   they are dropped unheard.
+//! - TLS and WebSocket: see the modules `wire` and `listen`.
 
 mod conn;
+mod door;
 mod hub;
 mod inbox;
 mod listen;
 mod sockets;
+mod wire;
 
 use std::net::{SocketAddr, TcpListener};
 use std::rc::Rc;
@@ -30,10 +33,12 @@ use headwater_mqtt::{Broker, ClientView, Stats};
 use tokio::sync::oneshot;
 use tokio::task::LocalSet;
 
+pub use door::DoorSetup;
 pub use hub::{Hub, Outlet};
 
 use crate::clock::Clock;
 use crate::store::{FromStoreReceiver, StoreHandle};
+use door::Door;
 
 /// See the module's docs.
 pub const INBOX_BYTES_MAX: usize = 2 << 20;
@@ -58,8 +63,8 @@ pub const CLIENTS_SHOWN_MAX: usize = 1_000;
 
 /// What the thread works with.
 pub struct Setup {
-    /// Bound, not yet accepting.
-    pub listeners: Vec<TcpListener>,
+    /// Where clients come in.
+    pub doors: Vec<DoorSetup>,
     /// The restored machine.
     pub broker: Broker,
     /// Its limit, for the hard one.
@@ -86,7 +91,7 @@ pub fn run(setup: Setup) -> Result<(), String> {
     let local = LocalSet::new();
     local.block_on(&runtime, async move {
         let Setup {
-            listeners,
+            doors,
             broker,
             connections_max,
             clock,
@@ -97,10 +102,13 @@ pub fn run(setup: Setup) -> Result<(), String> {
         } = setup;
         let inbox = Rc::new(inbox::Inbox::new());
         let mut accepting = Vec::new();
-        for (number, listener) in listeners.into_iter().enumerate() {
+        for (number, setup) in doors.into_iter().enumerate() {
             let number = u16::try_from(number).unwrap_or(u16::MAX);
+            let address = setup.socket.local_addr();
+            let address = address.map_err(|e| format!("listener {number}: {e}"))?;
+            let door = Rc::new(Door::new(number, address, &setup.listener, setup.tls));
             let hard_limit = connections_max.saturating_add(CONNECTIONS_SLACK);
-            let accept = listen::accept(listener, number, hard_limit, inbox.clone());
+            let accept = listen::accept(setup.socket, door, hard_limit, inbox.clone());
             accepting.push(tokio::task::spawn_local(accept));
         }
         let sockets = sockets::Sockets::new(inbox.clone());

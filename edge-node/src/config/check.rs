@@ -17,6 +17,7 @@ pub const PARTITIONS_MAX: u32 = 64;
 impl Config {
     /// Checks every value; the error names the first that cannot work.
     pub fn check(&self) -> Result<(), ConfigError> {
+        self.check_listeners()?;
         self.check_mqtt()?;
         self.check_log()?;
         self.check_uplink()?;
@@ -35,12 +36,6 @@ impl Config {
 
     fn check_mqtt(&self) -> Result<(), ConfigError> {
         let mqtt = &self.mqtt;
-        if mqtt.listen.is_empty() {
-            return Err(value("mqtt.listen", "[]", "at least one host:port".into()));
-        }
-        for address in &mqtt.listen {
-            socket("mqtt.listen", address)?;
-        }
         positive("mqtt.connections_max", mqtt.connections_max as u64)?;
         positive("mqtt.receive_maximum", mqtt.receive_maximum.into())?;
         positive("mqtt.inflight_max", mqtt.inflight_max.into())?;
@@ -196,7 +191,7 @@ fn check_route(index: usize, route: &Route) -> Result<(), ConfigError> {
     Ok(())
 }
 
-fn positive(key: &str, number: u64) -> Result<(), ConfigError> {
+pub(super) fn positive(key: &str, number: u64) -> Result<(), ConfigError> {
     if number > 0 {
         Ok(())
     } else {
@@ -210,7 +205,7 @@ pub(crate) fn socket(key: &str, text: &str) -> Result<SocketAddr, ConfigError> {
     resolved.ok_or_else(|| value(key, text, "host:port, such as 0.0.0.0:1883".into()))
 }
 
-fn value(key: &str, shown: impl std::fmt::Display, valid: String) -> ConfigError {
+pub(super) fn value(key: &str, shown: impl std::fmt::Display, valid: String) -> ConfigError {
     let value = format!("{:?}", shown.to_string());
     let plain = shown.to_string().parse::<i64>().is_ok();
     let value = if plain { shown.to_string() } else { value };

@@ -2,7 +2,11 @@
 #![allow(clippy::unwrap_used)] // A test that panics is a test that fails.
 
 mod broker_flow;
+mod certs;
 mod client;
 mod crash;
+mod limits;
+mod listeners;
+mod peer;
 mod process;
 mod records;

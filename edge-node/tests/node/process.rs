@@ -10,6 +10,7 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 
 pub struct Process {
     child: Child,
+    dir: PathBuf,
     pub status: SocketAddr,
 }
 
@@ -32,7 +33,39 @@ impl Process {
     }
 
     pub fn start_with(dir: &Path, mqtt: SocketAddr, flags: &[&str]) -> Process {
-        let status = free_port();
+        let (address, status) = (mqtt.to_string(), free_port());
+        let mut process = Process::spawn(dir, status, &[&["--mqtt", &address], flags].concat());
+        process.until("the node listens", || {
+            std::net::TcpStream::connect(mqtt).is_ok()
+        });
+        process
+    }
+
+    /// Starts with these settings; gives the addresses of their listeners, which may ask for port 0.
+    pub fn start_config(dir: &Path, toml: &str) -> (Process, Vec<SocketAddr>) {
+        let file = dir.with_extension("toml");
+        std::fs::write(&file, toml).unwrap();
+        let any = "127.0.0.1:0".parse().unwrap();
+        let mut process = Process::spawn(dir, any, &["--config", &file.display().to_string()]);
+        let (mut mqtt, mut status) = (Vec::new(), None);
+        process.until("the node says where it listens", || {
+            let log = std::fs::read_to_string(log_path(dir)).unwrap();
+            let line = log.lines().find(|line| line.contains("edge node runs"));
+            let Some(line) = line else { return false };
+            let between = |from: &str, to: char| {
+                let rest = line.split_once(from).unwrap().1;
+                rest.split_once(to).unwrap().0
+            };
+            let all = between("mqtt=[", ']').split(", ");
+            mqtt = all.map(|address| address.parse().unwrap()).collect();
+            status = between("status=Some(", ')').parse().ok();
+            true
+        });
+        process.status = status.unwrap();
+        (process, mqtt)
+    }
+
+    fn spawn(dir: &Path, status: SocketAddr, flags: &[&str]) -> Process {
         let log = std::fs::File::options()
             .create(true)
             .append(true)
@@ -40,22 +73,37 @@ impl Process {
             .unwrap();
         let mut command = program();
         command.arg("run").arg("--data-dir").arg(dir);
-        command.args(["--mqtt", &mqtt.to_string(), "--status", &status.to_string()]);
+        command.args(["--status", &status.to_string()]);
         let child = command
             .args(flags)
             .stderr(log)
             .stdout(Stdio::null())
             .spawn()
             .unwrap();
-        let mut process = Process { child, status };
-        until("the node listens", || {
-            if let Some(ended) = process.child.try_wait().unwrap() {
-                let log = std::fs::read_to_string(log_path(dir)).unwrap();
+        let dir = dir.to_owned();
+        Process { child, status, dir }
+    }
+
+    /// Waits for it, unless the node ends.
+    fn until(&mut self, what: &str, mut condition: impl FnMut() -> bool) {
+        until(what, || {
+            if let Some(ended) = self.child.try_wait().unwrap() {
+                let log = std::fs::read_to_string(log_path(&self.dir)).unwrap();
                 panic!("the node ended with {ended}: {log}");
             }
-            std::net::TcpStream::connect(mqtt).is_ok()
+            condition()
         });
-        process
+    }
+
+    /// Sends a signal by its name, such as "HUP".
+    pub fn signal(&self, name: &str) {
+        let id = self.child.id().to_string();
+        let flag = format!("-{name}");
+        let sent = Command::new("sh")
+            .args(["-c", "kill \"$@\"", "kill", &flag, &id])
+            .status()
+            .unwrap();
+        assert!(sent.success());
     }
 
     /// SIGKILL: nothing is flushed.
@@ -67,15 +115,7 @@ impl Process {
     /// SIGTERM; gives the exit status and the time it took.
     pub fn stop(mut self) -> (ExitStatus, Duration) {
         let started = Instant::now();
-        let id = self.child.id().to_string();
-        assert!(
-            Command::new("sh")
-                .args(["-c", "kill \"$@\"", "kill"])
-                .args(["-TERM", &id])
-                .status()
-                .unwrap()
-                .success()
-        );
+        self.signal("TERM");
         (self.child.wait().unwrap(), started.elapsed())
     }
 

@@ -34,7 +34,7 @@ fn edge(text: &str) {
     let Ok(config) = edge_node::Config::parse(text, Path::new("edge.toml")) else {
         return;
     };
-    if !config.mqtt.listen.iter().all(|a| numeric(a)) || !numeric(&config.status.listen) {
+    if !config.listeners.iter().all(|l| numeric(&l.address)) || !numeric(&config.status.listen) {
         return;
     }
     if config.check().is_ok() {
