@@ -41,6 +41,7 @@ use timers::Timer;
 pub struct Broker {
     config: Config,
     access: Box<dyn Access>,
+    checks_delivery: bool,
     state: State,
     conns: Table<ConnId, Conn>,
     /// Those that have not sent their CONNECT, oldest first: ids rise.
@@ -98,6 +99,7 @@ impl Broker {
             starting: BTreeMap::new(),
             config,
             access: Box::new(AllowAll),
+            checks_delivery: false,
             next_token: state.applied + 1,
             state,
             pending: VecDeque::new(),
@@ -117,8 +119,10 @@ impl Broker {
         (broker, report)
     }
 
-    /// Takes the access rules, for what clients do from now on.
+    /// Takes the access rules, for what clients do from now on. With clients connected,
+    /// [`Event::AccessChanged`] is to follow.
     pub fn set_access(&mut self, access: Box<dyn Access>) {
+        self.checks_delivery = access.checks_delivery();
         self.access = access;
     }
 

@@ -7,16 +7,16 @@ use std::sync::Arc;
 
 use bytes::{BufMut, Bytes};
 
-use super::Broker;
 use super::conn::Conn;
 use super::journal::Reply;
 use super::timers::Timer;
+use super::{Broker, identity};
 use crate::codec::{self, Ack, Outgoing};
 use crate::limits::{COPY_BYTES_MAX, SHARE_BYTES_MIN};
 use crate::state::op::Op;
 use crate::state::session::{Message, Sid};
 use crate::state::{Delivery, Scan};
-use crate::{ConnId, Effect, Publish, QoS, Stats};
+use crate::{Access, ConnId, Effect, Publish, QoS, Stats};
 
 /// Retained topics looked at in one step for one connection.
 const SCAN_MAX: usize = 20_000;
@@ -41,6 +41,10 @@ impl Broker {
             let Some(message) = &delivery.message else {
                 return;
             };
+            if self.checks_delivery && !may_receive(&*self.access, conn, message) {
+                self.state.stats.dropped_forbidden += 1;
+                return;
+            }
             let shape = Shape {
                 qos: QoS::AtMostOnce,
                 retain: delivery.retain,
@@ -100,6 +104,10 @@ impl Broker {
                 continue;
             };
             conn.backlog_bytes -= message.bytes();
+            if self.checks_delivery && !may_receive(&*self.access, conn, message) {
+                self.state.stats.dropped_forbidden += 1;
+                continue;
+            }
             let shape = Shape {
                 qos: QoS::AtMostOnce,
                 retain: delivery.retain,
@@ -180,6 +188,10 @@ impl Broker {
         let Some(conn) = self.conns.get_mut(&id) else {
             return;
         };
+        if self.checks_delivery && !may_receive(&*self.access, conn, message) {
+            self.state.stats.dropped_forbidden += 1;
+            return;
+        }
         let sid = conn.sid;
         match (qos, durable) {
             (QoS::AtMostOnce, _) => {
@@ -242,6 +254,11 @@ impl Broker {
                 codec::ack(conn.version, Ack::PubRel, entry.id, 0, &mut conn.output);
                 continue;
             };
+            if self.checks_delivery && !may_receive(&*self.access, conn, message) {
+                self.state.stats.dropped_forbidden += 1;
+                undeliverable.push(entry.id);
+                continue;
+            }
             let shape = Shape {
                 qos: entry.qos,
                 retain: entry.retain,
@@ -367,6 +384,11 @@ impl Broker {
             None => self.orphan_answered(id, packet),
         }
     }
+}
+
+/// Whether the client may read the message's topic. Asked only if the rules want to be.
+fn may_receive(access: &dyn Access, conn: &Conn, message: &Message) -> bool {
+    access.may_receive(identity(conn), &message.publish.topic)
 }
 
 /// A delivery that may wait does not keep a large read buffer alive.
