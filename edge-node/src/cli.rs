@@ -37,6 +37,15 @@ enum Command {
         #[command(subcommand)]
         command: LogCommand,
     },
+    /// Set a user's password in a password file: asked for, or read from stdin.
+    Passwd {
+        /// The file of `access.password_file`; made if it is not there.
+        file: PathBuf,
+        user: String,
+        /// Remove the user.
+        #[arg(long)]
+        delete: bool,
+    },
     /// Print the status of a running node.
     Status {
         /// Address of its status page.
@@ -98,6 +107,12 @@ pub fn main() -> ExitCode {
         Command::Run(args) => run(&args),
         Command::CheckConfig { config } => check_config(&config),
         Command::Log { command } => look(&command),
+        Command::Passwd { file, user, delete } => {
+            crate::passwd::passwd(&file, &user, delete).map(|done| {
+                println!("{done}");
+                ExitCode::SUCCESS
+            })
+        }
         Command::Status { addr } => status(&addr),
     };
     match outcome {

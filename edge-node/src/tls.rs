@@ -13,22 +13,11 @@ use rustls::server::danger::ClientCertVerifier;
 use rustls::{RootCertStore, ServerConfig};
 use webpki::EndEntityCert;
 
+use crate::access::files::{FileError, read_bounded};
 use crate::config::{CertificateUser, ClientCertificates, Listener};
 
 /// A PEM file at most.
 const FILE_BYTES_MAX: u64 = 1 << 20;
-
-/// Why a listener's files are not taken.
-#[derive(Debug, thiserror::Error)]
-#[error("{key} = {path:?}: {reason}")]
-pub struct TlsError {
-    /// The setting that names the file.
-    pub key: String,
-    /// The file.
-    pub path: PathBuf,
-    /// What is wrong with it.
-    pub reason: String,
-}
 
 /// What a listener's handshakes use.
 #[derive(Clone)]
@@ -46,14 +35,11 @@ impl fmt::Debug for Tls {
 }
 
 impl Tls {
-    /// Reads the files of listener `index`; `None` if it has no TLS.
-    pub fn load(index: usize, listener: &Listener) -> Result<Option<Tls>, TlsError> {
-        if !listener.is_tls() {
-            return Ok(None);
-        }
+    /// Reads the files of listener `index`.
+    pub fn load(index: usize, listener: &Listener) -> Result<Tls, FileError> {
         let failed = |name: &str, path: &str| {
             let (key, path) = (format!("listeners[{index}].{name}"), PathBuf::from(path));
-            move |reason: String| TlsError { key, path, reason }
+            move |reason: String| FileError { key, path, reason }
         };
         let chain = certificates(&listener.certificate)
             .map_err(failed("certificate", &listener.certificate))?;
@@ -74,7 +60,7 @@ impl Tls {
             other => failed("certificate", &listener.certificate)(other.to_string()),
         })?;
         let config = Arc::new(config);
-        Ok(Some(Tls { config, verifier }))
+        Ok(Tls { config, verifier })
     }
 
     /// Whether a client that showed this chain would still be let in.
@@ -93,7 +79,7 @@ fn provider() -> Arc<CryptoProvider> {
 }
 
 fn read(path: &str) -> Result<Vec<u8>, String> {
-    crate::access::read_bounded(Path::new(path), FILE_BYTES_MAX)
+    read_bounded(Path::new(path), FILE_BYTES_MAX)
 }
 
 fn certificates(path: &str) -> Result<Vec<CertificateDer<'static>>, String> {

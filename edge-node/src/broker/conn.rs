@@ -21,6 +21,7 @@ use tokio::sync::Notify;
 use super::door::Place;
 use super::inbox::Inbox;
 use super::wire::Wire;
+use crate::access::logins::Proof;
 
 /// Buffers handed to one write.
 const SLICES_MAX: usize = 64;
@@ -31,10 +32,11 @@ pub(super) struct Conn {
     pub(super) id: ConnId,
     pub(super) remote: SocketAddr,
     /// The listener it came in by.
-    #[expect(dead_code, reason = "asked when logins are checked")]
     pub(super) listener: u16,
     /// `None`: bare MQTT.
     pub(super) wire: Option<Box<RefCell<Wire>>>,
+    /// What it logged in with.
+    pub(super) proof: RefCell<Option<Box<Proof>>>,
     /// Something was ever to be written.
     spoken: Cell<bool>,
     /// `None` once closed: dropping the half shuts the sending side down.
@@ -66,6 +68,7 @@ impl Conn {
             remote: place.remote,
             listener: place.door.number,
             wire: wire.map(|wire| Box::new(RefCell::new(wire))),
+            proof: RefCell::default(),
             spoken: Cell::new(false),
             write: RefCell::new(Some(write)),
             out: RefCell::default(),

@@ -31,7 +31,6 @@ pub struct DoorSetup {
 
 pub(super) struct Door {
     pub(super) number: u16,
-    #[expect(dead_code, reason = "asked when logins are checked")]
     pub(super) anonymous: bool,
     pub(super) refusals: Refusals,
     pub(super) tls: RefCell<Option<Tls>>,

@@ -30,12 +30,15 @@ use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 
 use headwater_mqtt::{Broker, ClientView, Stats};
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::LocalSet;
 
 pub use door::DoorSetup;
 pub use hub::{Hub, Outlet};
 
+use crate::access::files::News;
+use crate::access::logins::{Answer, Logins};
+use crate::access::passwords::Passwords;
 use crate::clock::Clock;
 use crate::store::{FromStoreReceiver, StoreHandle};
 use door::Door;
@@ -65,6 +68,10 @@ pub const CLIENTS_SHOWN_MAX: usize = 1_000;
 pub struct Setup {
     /// Where clients come in.
     pub doors: Vec<DoorSetup>,
+    /// What the files said at the start; those of listeners stand in `doors`.
+    pub files: Vec<News>,
+    /// What they say since.
+    pub news: mpsc::UnboundedReceiver<News>,
     /// The restored machine.
     pub broker: Broker,
     /// Its limit, for the hard one.
@@ -92,6 +99,8 @@ pub fn run(setup: Setup) -> Result<(), String> {
     local.block_on(&runtime, async move {
         let Setup {
             doors,
+            files,
+            news,
             broker,
             connections_max,
             clock,
@@ -101,27 +110,52 @@ pub fn run(setup: Setup) -> Result<(), String> {
             view,
         } = setup;
         let inbox = Rc::new(inbox::Inbox::new());
-        let mut accepting = Vec::new();
+        let (mut accepting, mut opened) = (Vec::new(), Vec::new());
         for (number, setup) in doors.into_iter().enumerate() {
             let number = u16::try_from(number).unwrap_or(u16::MAX);
             let address = setup.socket.local_addr();
             let address = address.map_err(|e| format!("listener {number}: {e}"))?;
             let door = Rc::new(Door::new(number, address, &setup.listener, setup.tls));
             let hard_limit = connections_max.saturating_add(CONNECTIONS_SLACK);
-            let accept = listen::accept(setup.socket, door, hard_limit, inbox.clone());
+            let accept = listen::accept(setup.socket, door.clone(), hard_limit, inbox.clone());
+            opened.push(door);
             accepting.push(tokio::task::spawn_local(accept));
         }
-        let sockets = sockets::Sockets::new(inbox.clone());
-        let driver = sockets::Driver {
+        let (to_hub, answers) = mpsc::unbounded_channel();
+        let logins = files.iter().find_map(|news| match news {
+            News::Passwords(passwords) => Some(start_logins(passwords, to_hub.clone())),
+            _ => None,
+        });
+        let logins = logins.transpose()?;
+        let passwords = logins.is_some();
+        let sockets = sockets::Sockets::new(inbox.clone(), opened, logins);
+        let mut driver = sockets::Driver {
             hub: Hub::new(broker, clock.clone(), store, sockets, view),
             clock,
             inbox,
             from_store,
+            answers,
+            news,
+            passwords,
         };
+        let rules = files
+            .into_iter()
+            .filter(|news| matches!(news, News::Acl(_)));
+        rules.for_each(|news| driver.changed(news));
         let ended = driver.run(stop).await;
         accepting.iter().for_each(tokio::task::JoinHandle::abort);
         ended
     })
+}
+
+fn start_logins(
+    passwords: &Arc<Passwords>,
+    answers: mpsc::UnboundedSender<Answer>,
+) -> Result<Logins, String> {
+    let mut key = [0; 32];
+    getrandom::fill(&mut key).map_err(|e| format!("randomness: {e}"))?;
+    let logins = Logins::start(passwords.clone(), &key, answers);
+    logins.map_err(|e| format!("starting a thread: {e}"))
 }
 
 /// For log lines.

@@ -149,6 +149,7 @@ impl Config {
         headwater_mqtt::Config {
             hash_seed: random,
             assigned_id_seed: random.rotate_left(32),
+            authenticate: true,
             connections_max: mqtt.connections_max,
             session_expiry_max_s: match mqtt.session_expiry_max_s {
                 0 => u32::MAX,

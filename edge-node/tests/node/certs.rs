@@ -42,6 +42,7 @@ impl Ca {
     /// For "localhost" and 127.0.0.1.
     pub fn server(&self, file: &str) -> Pair {
         self.sign(file, |params| {
+            params.distinguished_name = rcgen::DistinguishedName::new();
             params.subject_alt_names = vec![
                 SanType::DnsName("localhost".try_into().unwrap()),
                 SanType::IpAddress([127, 0, 0, 1].into()),

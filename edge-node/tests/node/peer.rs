@@ -208,7 +208,6 @@ impl Peer {
         Ok(answer[answer.len() - 1])
     }
 
-    #[expect(dead_code, reason = "for the tests of access")]
     /// The next message, acknowledged: topic and payload.
     pub fn receive(&mut self) -> io::Result<(String, Vec<u8>)> {
         let (kind, body) = self.packet()?;

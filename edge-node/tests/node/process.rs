@@ -119,6 +119,15 @@ impl Process {
         (self.child.wait().unwrap(), started.elapsed())
     }
 
+    /// Resident memory.
+    pub fn rss_bytes(&self) -> u64 {
+        let status = format!("/proc/{}/status", self.child.id());
+        let status = std::fs::read_to_string(status).unwrap();
+        let line = status.lines().find(|l| l.starts_with("VmRSS:")).unwrap();
+        let kb = line.split_whitespace().nth(1).unwrap();
+        kb.parse::<u64>().unwrap() << 10
+    }
+
     pub fn status(&self) -> serde_json::Value {
         let addr = self.status.to_string();
         let output = program()
