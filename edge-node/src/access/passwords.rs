@@ -22,6 +22,8 @@ pub const FILE_BYTES_MAX: u64 = 8 << 20;
 /// names as equally strong. The others want more memory than a small gateway has to spare.
 const MEMORY_KIB: u32 = 7 << 10;
 const PASSES: u32 = 5;
+/// Of a password that nobody knows, with these settings: for a file without users.
+const NOBODY: &str = "$argon2id$v=19$m=7168,t=5,p=1$HYaJ9crjQXxbxms1auBJPw$FvDQEbZQpTR8ooQOSA2s8bHQu5mbs5QLtgDRfMG1aoA";
 /// What a hash in the file may ask for: one is checked at a time, so this is all the memory it takes.
 const MEMORY_KIB_MAX: u32 = 64 << 10;
 const PASSES_MAX: u32 = 16;
@@ -57,10 +59,7 @@ impl Passwords {
                 return Err(in_line(format!("the user {user:?} stands there twice")));
             }
         }
-        let nobody = match nobody {
-            Some(hash) => hash,
-            None => hash(b"", &[0; 16])?.into(),
-        };
+        let nobody = nobody.unwrap_or_else(|| NOBODY.into());
         Ok(Passwords { users, nobody })
     }
 
@@ -214,7 +213,29 @@ mod tests {
                 "{user} {password}"
             );
         }
-        assert!(Passwords::parse("").unwrap().verify("anna", b"").is_none());
+    }
+
+    /// Who asks for a user must not learn from the time whether there is one.
+    #[test]
+    fn an_unknown_user_costs_as_much_as_a_wrong_password() {
+        let ours = hash(b"secret", &[9; 16]).unwrap();
+        let parameters = |hash: &str| hash.rsplitn(3, '$').nth(2).unwrap().to_owned();
+        assert_eq!(parameters(NOBODY), parameters(&ours));
+        let passwords = Passwords::parse(&format!("anna:{ours}")).unwrap();
+        let empty = Passwords::parse("").unwrap();
+        // The shortest of several: other work on the machine only adds.
+        let shortest = |passwords: &Passwords, user: &str| {
+            let took = |_| {
+                let started = std::time::Instant::now();
+                assert_eq!(passwords.verify(user, b"wrong"), None);
+                started.elapsed()
+            };
+            (0..7).map(took).min().unwrap()
+        };
+        let wrong = shortest(&passwords, "anna");
+        for unknown in [shortest(&passwords, "bob"), shortest(&empty, "anna")] {
+            assert!(unknown > wrong / 2, "{unknown:?} beside {wrong:?}");
+        }
     }
 
     #[test]

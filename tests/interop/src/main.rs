@@ -7,6 +7,7 @@ mod dump;
 mod produce;
 mod publish;
 mod rows;
+mod secure;
 mod table;
 
 use std::ops::RangeInclusive;
@@ -27,6 +28,9 @@ struct Arguments {
     /// Where the clients are, and where the table of exercised APIs is written
     #[arg(long)]
     out: PathBuf,
+    /// Only TLS, logins, rules and WebSockets on the MQTT side
+    #[arg(long)]
+    only_secure: bool,
 }
 
 fn main() -> ExitCode {
@@ -82,6 +86,10 @@ fn run(arguments: &Arguments, checks: &mut Checks) -> Result<(), String> {
         .out
         .canonicalize()
         .map_err(|error| format!("{}: {error}", arguments.out.display()))?;
+    if arguments.only_secure {
+        let scratch = tempfile::tempdir().map_err(|error| error.to_string())?;
+        return secure::run(&out, scratch.path(), checks);
+    }
     checks.that(
         "Kafka's classes read the golden batches",
         produce::golden(&out),
@@ -108,6 +116,7 @@ fn run(arguments: &Arguments, checks: &mut Checks) -> Result<(), String> {
         "mosquitto_sub gets what mosquitto_pub sends",
         publish::mosquitto_sub_receives(edge.mqtt),
     )?;
+    secure::run(&out, &scratch.path().join("secure"), checks)?;
     produce_all(&out, &cloud, checks)?;
     let groups = [
         "interop-java-1",
@@ -143,7 +152,7 @@ fn publish_all(out: &Path, edge: &Edge, checks: &mut Checks) -> Result<Vec<Publi
     for version in ["3.1.1", "5"] {
         published.extend(checks.that(
             &format!("paho-mqtt {version} publishes"),
-            publish::paho(out, edge.mqtt, version),
+            publish::paho(out, edge.mqtt, version, &[]),
         )?);
     }
     for version in ["311", "5"] {
