@@ -219,3 +219,48 @@ pub(crate) fn read_bounded(path: &Path, max: u64) -> Result<Vec<u8>, String> {
     }
     Ok(bytes)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rules(news: Option<News>) -> Option<Arc<Acl>> {
+        news.map(|news| match news {
+            News::Acl(acl) => acl,
+            other => panic!("{other:?}"),
+        })
+    }
+
+    /// Whoever writes a file in pieces is not read half-way, even if the half is good by itself.
+    #[test]
+    fn a_change_is_taken_when_it_has_come_to_rest() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("acl");
+        let write = |text: &str| std::fs::write(&path, text).unwrap();
+        write("topic a\n");
+        let mut config = Config::default();
+        config.access.acl_file = path.display().to_string();
+        let mut files = Files::of(&config);
+        assert_eq!(files.read().unwrap().len(), 1);
+        let watched = &mut files.all[0];
+        let parsed = |text: &str| Some(Arc::new(Acl::parse(text).unwrap()));
+        for _ in 0..3 {
+            assert!(watched.look(false).is_none(), "nothing has changed");
+        }
+        write("topic a\ntopic b\n");
+        assert!(watched.look(false).is_none());
+        write("topic a\ntopic b\ntopic deny a/x\n");
+        assert!(watched.look(false).is_none());
+        let whole = parsed("topic a\ntopic b\ntopic deny a/x\n");
+        assert_eq!(rules(watched.look(false)), whole);
+        assert!(watched.look(false).is_none(), "it was read");
+        write("nonsense\n");
+        assert!(watched.look(false).is_none());
+        assert!(watched.look(false).is_none(), "it is broken");
+        // Asked for, it is read at once, changed or not.
+        write("topic c\n");
+        assert_eq!(rules(watched.look(true)), parsed("topic c\n"));
+        assert_eq!(rules(watched.look(true)), parsed("topic c\n"));
+        assert!(watched.look(false).is_none());
+    }
+}

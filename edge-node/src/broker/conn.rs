@@ -226,7 +226,7 @@ pub(super) async fn serve(conn: Rc<Conn>, mut read: OwnedReadHalf, inbox: Rc<Inb
         }
         // The peer is told why, or that its good-bye was heard.
         if conn.wire.is_some() {
-            linger(&conn, &mut read).await;
+            linger(&conn, &mut read, &inbox).await;
         }
     }
 }
@@ -262,7 +262,7 @@ async fn work(conn: &Conn, read: &mut OwnedReadHalf, inbox: &Inbox) -> io::Resul
         if conn.closing.get() {
             // A peer that was never answered has nothing to read.
             if conn.spoken.get() || conn.wire.is_some() {
-                linger(conn, read).await;
+                linger(conn, read, inbox).await;
             }
             return Ok(());
         }
@@ -327,7 +327,7 @@ fn plain(conn: &Conn, bytes: &[u8]) -> io::Result<BytesMut> {
 
 /// Writes what is left, says good-bye, and waits for the peer to have read it: closing with unread
 /// input would reset the connection and take the last packets with it.
-pub(super) async fn linger(conn: &Conn, read: &mut OwnedReadHalf) {
+pub(super) async fn linger(conn: &Conn, read: &mut OwnedReadHalf, inbox: &Inbox) {
     let bye = async {
         while conn.flush()?.rest {
             conn.writable().await?;
@@ -339,10 +339,9 @@ pub(super) async fn linger(conn: &Conn, read: &mut OwnedReadHalf) {
             }
         }
         *conn.write.borrow_mut() = None;
-        let mut sink = [0u8; 1024];
         loop {
             read.readable().await?;
-            match read.try_read(&mut sink) {
+            match read.try_read(&mut inbox.scratch.borrow_mut()) {
                 Ok(0) => return io::Result::Ok(()),
                 Ok(_) => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}

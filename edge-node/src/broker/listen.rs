@@ -123,7 +123,7 @@ async fn meet(
                 place.door.refusals.say(conn.remote, &error);
             }
             if error.kind() == io::ErrorKind::InvalidData {
-                conn::linger(&conn, &mut read).await;
+                conn::linger(&conn, &mut read, &inbox).await;
             }
         }
     }

@@ -216,7 +216,13 @@ impl Broker {
             }
             let version = (!matches!(conn.stage, Stage::New)).then_some(conn.version);
             match codec::next_within(conn.info.limits.packet_bytes_max, version, &mut conn.input) {
-                Ok(Some(packet)) => self.packet(id, packet),
+                Ok(Some(packet)) => {
+                    let limited = conn.info.limits.messages_per_second > 0;
+                    if limited && matches!(packet, Packet::Publish(_)) {
+                        self.count_publish(id);
+                    }
+                    self.packet(id, packet);
+                }
                 Ok(None) => {
                     if conn.input.is_empty() {
                         conn.input = bytes::BytesMut::new();
@@ -247,10 +253,7 @@ impl Broker {
     fn packet(&mut self, id: ConnId, packet: Packet) {
         match packet {
             Packet::Connect(connect) => self.connect(id, connect),
-            Packet::Publish(publish) => {
-                self.count_publish(id);
-                self.publish(id, publish);
-            }
+            Packet::Publish(publish) => self.publish(id, publish),
             Packet::PubAck {
                 id: packet,
                 reason: _,
