@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
+use edge_node::config::Listener;
 use edge_node::{Config, Node};
 
 fn main() {
@@ -62,7 +63,7 @@ fn measure(dir: &Path, device: Option<&str>, title: &str, load: impl FnOnce(Sock
         data_dir: data.clone(),
         ..Config::default()
     };
-    config.mqtt.listen = vec!["127.0.0.1:0".into()];
+    config.listeners = vec![Listener::at("127.0.0.1:0")];
     config.status.listen = String::new();
     config.log.hold_ms = config.log.linger_ms;
     if let Ok(ms) = std::env::var("GATHER_MS") {

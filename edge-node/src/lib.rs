@@ -5,7 +5,9 @@
 //! | [`config`] | settings: TOML in, checked values out |
 //! | [`node`] | a running node: its threads, start and stop |
 //! | [`core`] | what a node is without threads and sockets; also what a simulation drives |
+//! | [`access`] | who clients are and what they may do: passwords and access rules |
 //! | [`broker`] | listeners and connections around the MQTT machine |
+//! | [`tls`] | certificates of a listener, and the users that those of clients name |
 //! | [`routes`] | from an MQTT message to a record |
 //! | [`store`] | the store thread: journal, group commit, packing |
 //! | [`mirror`] | the log as the uplink sees it |
@@ -17,6 +19,7 @@
 //! What is absent: this crate does not know Kafka's protocol, nor anything of the cloud but
 //! `uplink/`'s crates.
 
+pub mod access;
 pub mod broker;
 pub mod clock;
 pub mod config;
@@ -37,6 +40,7 @@ pub mod routes;
 pub mod status;
 pub mod store;
 pub mod taps;
+pub mod tls;
 
 pub use config::Config;
 pub use node::{Node, NodeError, run};

@@ -5,8 +5,11 @@
 //! edge-store  the log                                       blocking
 //! edge-sync   write + fdatasync                             blocking
 //! edge-net    uplink and status page                        one tokio runtime, this thread only
+//! edge-files  looks for changed certificates and the like   blocking; if there are such files
+//! edge-logins checks passwords                              blocking; if there is a password file
 //! ```
 
+use std::convert::Infallible;
 use std::future::Future;
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
@@ -19,11 +22,13 @@ use headwater_log::{ErrorKind, LogError, RealDisk};
 use headwater_proto::{EdgeConfig, EdgeName};
 use headwater_quic::client::{self, ClientConfig, LinkStatus};
 use headwater_quic::{Bundle, BundleError};
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::broker::{self, BrokerView};
+use crate::access::files::{FileError, Files, News};
+use crate::broker::{self, BrokerView, DoorSetup};
 use crate::clock::TimeSource;
-use crate::config::{Config, ConfigError};
+use crate::config::{Config, ConfigError, Listener};
 use crate::control::Control;
 use crate::lock::DirLock;
 use crate::mirror::Mirror;
@@ -60,6 +65,9 @@ pub enum NodeError {
     /// Another node runs on the same directory.
     #[error("data directory {} is in use by another edge-node", .0.display())]
     InUse(PathBuf),
+    /// A file of a listener or of access.
+    #[error(transparent)]
+    File(#[from] FileError),
     /// A port is taken, or an address is not this machine's.
     #[error("{what} address {address}: {source}")]
     Bind {
@@ -92,6 +100,7 @@ pub struct Node {
     mqtt: Vec<SocketAddr>,
     status: Option<SocketAddr>,
     sources: Sources,
+    read_now: Option<std::sync::mpsc::Sender<()>>,
     stop_mqtt: Option<oneshot::Sender<()>>,
     stop_net: Option<oneshot::Sender<()>>,
     ended: watch::Receiver<Option<String>>,
@@ -135,16 +144,31 @@ pub async fn run(
         }
     };
     notifier.ready(&node);
-    tokio::select! {
-        () = shutdown => tracing::info!("stopping"),
+    let reload = async {
+        let mut hangup = signal(SignalKind::hangup())?;
+        loop {
+            hangup.recv().await;
+            tracing::info!("SIGHUP: reading certificates, passwords and access rules again");
+            node.reload();
+        }
+    };
+    let reload: std::io::Result<Infallible> = tokio::select! {
+        () = shutdown => {
+            tracing::info!("stopping");
+            notifier.stopping("stopping");
+            return node.stop().await;
+        }
         reason = node.failed() => {
             notifier.stopping(&reason);
             return Err(NodeError::Failed(reason));
         }
-        () = notifier.keep_alive(&node) => {}
+        never = notifier.keep_alive(&node) => match never {},
+        failed = reload => failed,
+    };
+    match reload {
+        Ok(never) => match never {},
+        Err(error) => Err(error.into()),
     }
-    notifier.stopping("stopping");
-    node.stop().await
 }
 
 impl Node {
@@ -163,7 +187,9 @@ impl Node {
             _ => in_dir(source),
         })?;
         // Ports first: a taken one should be told before the log is touched.
-        let mqtt = bind_all("mqtt.listen", &config.mqtt.listen)?;
+        let files = Files::of(&config);
+        let read = files.read()?;
+        let doors = doors(&config, &read)?;
         let status_address = Some(config.status.listen.clone()).filter(|a| !a.is_empty());
         let status = bind_all("status.listen", status_address.as_slice())?.pop();
 
@@ -199,17 +225,21 @@ impl Node {
             when_full: config.log.when_full,
         };
 
-        let addresses = mqtt
+        let addresses = doors
             .iter()
-            .map(TcpListener::local_addr)
+            .map(|door| door.socket.local_addr())
             .collect::<Result<_, _>>()?;
         let status_at = status.as_ref().map(TcpListener::local_addr).transpose()?;
         let (ended_in, ended) = watch::channel(None);
         let (stop_mqtt, mqtt_stopped) = oneshot::channel();
         let (stop_net, net_stopped) = oneshot::channel();
         let (to_broker, from_store) = mpsc::unbounded_channel();
+        let (to_hub, news) = mpsc::unbounded_channel();
+        let (read_now, asked) = std::sync::mpsc::channel();
         let setup = broker::Setup {
-            listeners: mqtt,
+            doors,
+            files: read,
+            news,
             broker: core.broker,
             connections_max: config.mqtt.connections_max,
             clock,
@@ -231,24 +261,39 @@ impl Node {
         };
         let (worker, to_store) = (core.worker, core.to_store);
         let failed = ended_in.clone();
-        let threads = vec![
+        let mut threads = vec![
             spawn("edge-store", ended_in.clone(), move || {
                 worker.run(&to_store, to_broker)
             })?,
             spawn("edge-mqtt", ended_in, move || broker::run(setup))?,
-            spawn("edge-net", failed, move || net.run(net_stopped))?,
+            spawn("edge-net", failed.clone(), move || net.run(net_stopped))?,
         ];
+        if !files.is_empty() {
+            threads.push(spawn("edge-files", failed, move || {
+                files.watch(&asked, &to_hub);
+                Ok(())
+            })?);
+        }
         tracing::info!(mqtt = ?addresses, status = ?status_at, name = &*sources.name, "edge node runs");
         Ok(Node {
             mqtt: addresses,
             status: status_at,
             sources,
+            read_now: Some(read_now),
             stop_mqtt: Some(stop_mqtt),
             stop_net: Some(stop_net),
             ended,
             threads,
             _lock: lock,
         })
+    }
+
+    /// Reads certificates, passwords and access rules again, changed or not.
+    pub fn reload(&self) {
+        if let Some(read_now) = &self.read_now {
+            // Without files nobody listens.
+            let _ = read_now.send(());
+        }
     }
 
     /// Where MQTT clients connect.
@@ -299,6 +344,7 @@ impl Node {
 
     /// Ends in good order: clients are told, everything taken is durable. Takes less than 2 s.
     pub async fn stop(mut self) -> Result<(), NodeError> {
+        drop(self.read_now.take());
         drop(self.stop_mqtt.take());
         drop(self.stop_net.take());
         let threads = std::mem::take(&mut self.threads);
@@ -346,6 +392,31 @@ fn bind_all(what: &'static str, addresses: &[String]) -> Result<Vec<TcpListener>
         })
     };
     addresses.iter().map(bind).collect()
+}
+
+/// Whether the files of listeners and of access that the settings name can be read.
+pub fn check_files(config: &Config) -> Result<(), NodeError> {
+    Files::of(config).read()?;
+    Ok(())
+}
+
+/// The listeners with what their files said, bound.
+fn doors(config: &Config, read: &[News]) -> Result<Vec<DoorSetup>, NodeError> {
+    let addresses: Vec<String> = config.listeners.iter().map(|l| l.address.clone()).collect();
+    let sockets = bind_all("listeners", &addresses)?;
+    let tls_of = |number: u16| {
+        read.iter().find_map(|news| match news {
+            News::Tls { listener, tls } if *listener == number => Some(tls.clone()),
+            _ => None,
+        })
+    };
+    let doors = sockets.into_iter().zip(&config.listeners).zip(0..);
+    let door = |((socket, listener), number): ((_, &Listener), u16)| DoorSetup {
+        socket,
+        listener: listener.clone(),
+        tls: tls_of(number),
+    };
+    Ok(doors.map(door).collect())
 }
 
 fn name_of(config: &Config, bundle: Option<&Bundle>) -> String {

@@ -3,6 +3,7 @@
 //! Without `NOTIFY_SOCKET` in the environment nobody listens and nothing is done. A datagram that
 //! cannot be sent is left out: the manager then takes its own steps.
 
+use std::convert::Infallible;
 use std::ffi::OsStr;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
@@ -62,7 +63,7 @@ impl Notifier {
 
     /// Says that the node is alive while it is, for ever. Two beats fit into what the manager waits,
     /// so that one may be late.
-    pub async fn keep_alive(&self, node: &Node) {
+    pub async fn keep_alive(&self, node: &Node) -> Infallible {
         if self.socket.is_none() {
             return std::future::pending().await;
         }

@@ -24,6 +24,15 @@ pub struct Identity<'a> {
 pub trait Access: Send {
     fn may_publish(&self, who: Identity<'_>, topic: &str) -> bool;
     fn may_subscribe(&self, who: Identity<'_>, filter: &str) -> bool;
+    /// Asked for each delivery, if [`Access::checks_delivery`]: a filter that may be subscribed to can
+    /// match topics that may not be read, and rules change after a SUBSCRIBE.
+    fn may_receive(&self, _: Identity<'_>, _topic: &str) -> bool {
+        true
+    }
+    /// Whether deliveries are asked for; looked at when the rules are set.
+    fn checks_delivery(&self) -> bool {
+        false
+    }
 }
 
 /// Everybody may do everything.

@@ -19,8 +19,44 @@ pub struct ConnInfo {
     pub listener: u16,
     /// The peer's address as text, for logs and status.
     pub remote: String,
-    /// The user that a client certificate names, if the listener checks them.
+    /// The user that a client certificate names, if the listener checks them. It counts before the
+    /// one in CONNECT, which anybody may write there.
     pub certificate_user: Option<String>,
+    /// CONNECT is answered with this reason, whatever it holds.
+    pub refuse: Option<u8>,
+    /// What its listener allows.
+    pub limits: Limits,
+}
+
+/// Limits of one listener. Where [`crate::Config`] has the same one, the lower counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Connections of this listener at most; the next one gets reason 0x97 (v5) or 0x03.
+    pub connections_max: usize,
+    /// A packet of the client at most; CONNACK says so on v5.
+    pub packet_bytes_max: usize,
+    pub receive_maximum: u16,
+    pub inflight_max: u16,
+    /// QoS 0 messages that wait for the socket. Queues of sessions, which outlive the connection,
+    /// have the bound in [`crate::Config`].
+    pub queue_bytes_max: usize,
+    /// Publishes a second, and at once after a pause; 0: no limit. Above it reading pauses: a
+    /// DISCONNECT (0x96) would only make the client send the same again.
+    pub messages_per_second: u32,
+}
+
+impl Default for Limits {
+    /// None beyond those of [`crate::Config`].
+    fn default() -> Limits {
+        Limits {
+            connections_max: usize::MAX,
+            packet_bytes_max: usize::MAX,
+            receive_maximum: u16::MAX,
+            inflight_max: u16::MAX,
+            queue_bytes_max: usize::MAX,
+            messages_per_second: 0,
+        }
+    }
 }
 
 /// What happened.
@@ -42,6 +78,11 @@ pub enum Event {
     Authenticated { conn: ConnId, accepted: bool },
     /// Close this connection for a reason of the operator's (DISCONNECT 0x98 on v5).
     Kick { conn: ConnId },
+    /// Close this connection with this reason: in DISCONNECT, or in CONNACK while its login is checked.
+    Refuse { conn: ConnId, reason: u8 },
+    /// The access rules are others now: who has a will that it may not publish any more is closed
+    /// (0x87) without it. Subscriptions stay, and get what may still be received.
+    AccessChanged,
     /// The node stops: every connection gets DISCONNECT 0x8B and is closed; sessions stay.
     Shutdown,
     /// The time armed by [`Effect::ArmTimer`] has come.

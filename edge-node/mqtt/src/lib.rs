@@ -44,7 +44,7 @@ pub mod topic;
 pub use access::{Access, AllowAll, Identity, Login};
 pub use broker::Broker;
 pub use config::Config;
-pub use event::{Append, CloseReason, ConnId, ConnInfo, Effect, Event, Refusal, Token};
+pub use event::{Append, CloseReason, ConnId, ConnInfo, Effect, Event, Limits, Refusal, Token};
 pub use message::{Properties, Publish, QoS};
 pub use state::RestoreReport;
 pub use stats::{ClientView, Stats};

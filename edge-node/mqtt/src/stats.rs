@@ -33,6 +33,8 @@ pub struct Stats {
     pub dropped_queued: u64,
     pub dropped_expired: u64,
     pub dropped_too_large: u64,
+    /// The client may not read the topic.
+    pub dropped_forbidden: u64,
     pub retained_refused: u64,
     pub appends_refused: u64,
     pub wills: u64,

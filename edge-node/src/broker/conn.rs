@@ -1,9 +1,10 @@
-//! One connection: a small task that reads, and writes what the hub could not write at once.
+//! One connection: a small task that reads, and writes what the hub could not write at once. TLS and
+//! WebSocket, where there are, stand between it and the socket ([`super::wire`]).
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::future::poll_fn;
-use std::io::{self, IoSlice};
+use std::io::{self, IoSlice, Write};
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -17,7 +18,10 @@ use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::Notify;
 
+use super::door::Place;
 use super::inbox::Inbox;
+use super::wire::Wire;
+use crate::access::logins::Proof;
 
 /// Buffers handed to one write.
 const SLICES_MAX: usize = 64;
@@ -27,6 +31,12 @@ const LINGER: Duration = Duration::from_secs(5);
 pub(super) struct Conn {
     pub(super) id: ConnId,
     pub(super) remote: SocketAddr,
+    /// The listener it came in by.
+    pub(super) listener: u16,
+    /// `None`: bare MQTT.
+    pub(super) wire: Option<Box<RefCell<Wire>>>,
+    /// What it logged in with.
+    pub(super) proof: RefCell<Option<Box<Proof>>>,
     /// Something was ever to be written.
     spoken: Cell<bool>,
     /// `None` once closed: dropping the half shuts the sending side down.
@@ -47,10 +57,18 @@ pub(super) struct Flushed {
 }
 
 impl Conn {
-    pub(super) fn new(id: ConnId, remote: SocketAddr, write: OwnedWriteHalf) -> Conn {
+    pub(super) fn new(
+        id: ConnId,
+        place: &Place,
+        write: OwnedWriteHalf,
+        wire: Option<Wire>,
+    ) -> Conn {
         Conn {
             id,
-            remote,
+            remote: place.remote,
+            listener: place.door.number,
+            wire: wire.map(|wire| Box::new(RefCell::new(wire))),
+            proof: RefCell::default(),
             spoken: Cell::new(false),
             write: RefCell::new(Some(write)),
             out: RefCell::default(),
@@ -87,6 +105,9 @@ impl Conn {
         let write = self.write.borrow();
         let write = write.as_ref().ok_or(io::ErrorKind::NotConnected)?;
         let mut out = self.out.borrow_mut();
+        if let Some(wire) = &self.wire {
+            return flush_wire(&mut wire.borrow_mut(), &mut out, write);
+        }
         let mut bytes = 0;
         while !out.is_empty() {
             let mut slices = [IoSlice::new(&[]); SLICES_MAX];
@@ -112,7 +133,66 @@ impl Conn {
     }
 }
 
+/// The same through TLS and WebSocket, which take no more than they can hold.
+fn flush_wire(
+    wire: &mut Wire,
+    out: &mut VecDeque<Bytes>,
+    write: &OwnedWriteHalf,
+) -> io::Result<Flushed> {
+    let mut bytes = 0;
+    loop {
+        let taken = wire.take(out);
+        bytes += taken;
+        match wire.write_to(&mut Socket(write)) {
+            Ok(()) if out.is_empty() && !wire.has_output() => break,
+            // It takes nothing more: its good-bye is said.
+            Ok(()) if taken == 0 => return Err(io::ErrorKind::NotConnected.into()),
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(Flushed {
+        bytes,
+        rest: !out.is_empty() || wire.has_output(),
+    })
+}
+
+/// What the socket takes now.
+struct Socket<'a>(&'a OwnedWriteHalf);
+
+impl Write for Socket<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.try_write(bytes)
+    }
+
+    fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        self.0.try_write_vectored(slices)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
 impl Conn {
+    /// Whether something waits for the socket.
+    fn has_rest(&self) -> bool {
+        !self.out.borrow().is_empty()
+            || self
+                .wire
+                .as_ref()
+                .is_some_and(|wire| wire.borrow().has_output())
+    }
+
+    /// The peer said that nothing more follows, by TLS or WebSocket.
+    fn is_ended(&self) -> bool {
+        self.wire
+            .as_ref()
+            .is_some_and(|wire| wire.borrow().is_ended())
+    }
+
     /// Waits until the socket takes more. The half is only taken out by the task that waits here.
     async fn writable(&self) -> io::Result<()> {
         poll_fn(|context| match self.write.borrow().as_ref() {
@@ -137,12 +217,43 @@ fn advance(out: &mut VecDeque<Bytes>, mut written: usize) {
     }
 }
 
-/// Runs the connection to its end.
-pub(super) async fn serve(conn: Rc<Conn>, mut read: OwnedReadHalf, inbox: Rc<Inbox>) {
-    if work(&conn, &mut read, &inbox).await.is_err() {
+/// Runs the connection to its end; `place` is held as long.
+pub(super) async fn serve(conn: Rc<Conn>, mut read: OwnedReadHalf, inbox: Rc<Inbox>, place: Place) {
+    if let Err(error) = work(&conn, &mut read, &inbox).await {
         inbox.push(Event::Closed { conn: conn.id });
+        if error.kind() == io::ErrorKind::InvalidData {
+            place.door.refusals.say(conn.remote, error);
+        }
+        // The peer is told why, or that its good-bye was heard.
+        if conn.wire.is_some() {
+            linger(&conn, &mut read, &inbox).await;
+        }
     }
-    inbox.left();
+}
+
+/// Does the handshakes of TLS and WebSocket. Gives the MQTT bytes that came right behind them.
+pub(super) async fn greet(
+    conn: &Conn,
+    read: &mut OwnedReadHalf,
+    inbox: &Inbox,
+) -> io::Result<BytesMut> {
+    let mut early = BytesMut::new();
+    loop {
+        while conn.flush()?.rest {
+            conn.writable().await?;
+        }
+        if conn
+            .wire
+            .as_ref()
+            .is_none_or(|wire| wire.borrow().is_open())
+        {
+            return Ok(early);
+        }
+        match receive(conn, read, inbox).await? {
+            Some(bytes) => early.extend_from_slice(&bytes),
+            None => return Err(io::ErrorKind::UnexpectedEof.into()),
+        }
+    }
 }
 
 /// `Ok`: closed as the hub asked. `Err`: the peer or the network ended it.
@@ -150,12 +261,12 @@ async fn work(conn: &Conn, read: &mut OwnedReadHalf, inbox: &Inbox) -> io::Resul
     loop {
         if conn.closing.get() {
             // A peer that was never answered has nothing to read.
-            if !conn.spoken.get() {
-                return Ok(());
+            if conn.spoken.get() || conn.wire.is_some() {
+                linger(conn, read, inbox).await;
             }
-            return linger(conn, read).await;
+            return Ok(());
         }
-        let rest = !conn.out.borrow().is_empty() && !conn.dirty.get();
+        let rest = conn.has_rest() && !conn.dirty.get();
         let may_read = !conn.paused.get() && inbox.has_room();
         tokio::select! {
             biased;
@@ -167,8 +278,15 @@ async fn work(conn: &Conn, read: &mut OwnedReadHalf, inbox: &Inbox) -> io::Resul
                     inbox.push(Event::Written { conn: conn.id, bytes: flushed.bytes });
                 }
             }
-            received = receive(read, inbox), if may_read => match received? {
-                Some(bytes) => inbox.push(Event::Received { conn: conn.id, bytes }),
+            received = receive(conn, read, inbox), if may_read => match received? {
+                Some(bytes) => {
+                    if !bytes.is_empty() {
+                        inbox.push(Event::Received { conn: conn.id, bytes });
+                    }
+                    if conn.is_ended() {
+                        return Err(io::ErrorKind::UnexpectedEof.into());
+                    }
+                }
                 None => return Err(io::ErrorKind::UnexpectedEof.into()),
             },
             () = inbox.room.notified(), if !may_read && !conn.paused.get() => {}
@@ -177,13 +295,19 @@ async fn work(conn: &Conn, read: &mut OwnedReadHalf, inbox: &Inbox) -> io::Resul
 }
 
 /// Reads into the shared buffer and copies out what came, so that an idle connection holds none.
-async fn receive(read: &mut OwnedReadHalf, inbox: &Inbox) -> io::Result<Option<BytesMut>> {
+/// `None`: the stream ended. Nothing may be in what came through TLS or a WebSocket; what they get
+/// wrong is an error of the kind `InvalidData`.
+async fn receive(
+    conn: &Conn,
+    read: &mut OwnedReadHalf,
+    inbox: &Inbox,
+) -> io::Result<Option<BytesMut>> {
     poll_fn(|context| {
         let mut scratch = inbox.scratch.borrow_mut();
         let mut buffer = ReadBuf::new(&mut scratch);
         match Pin::new(&mut *read).poll_read(context, &mut buffer) {
             Poll::Ready(Ok(())) if buffer.filled().is_empty() => Poll::Ready(Ok(None)),
-            Poll::Ready(Ok(())) => Poll::Ready(Ok(Some(BytesMut::from(buffer.filled())))),
+            Poll::Ready(Ok(())) => Poll::Ready(plain(conn, buffer.filled()).map(Some)),
             Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
             Poll::Pending => Poll::Pending,
         }
@@ -191,18 +315,33 @@ async fn receive(read: &mut OwnedReadHalf, inbox: &Inbox) -> io::Result<Option<B
     .await
 }
 
+fn plain(conn: &Conn, bytes: &[u8]) -> io::Result<BytesMut> {
+    let Some(wire) = &conn.wire else {
+        return Ok(BytesMut::from(bytes));
+    };
+    let mut plain = BytesMut::new();
+    let received = wire.borrow_mut().received(bytes, &mut plain);
+    received.map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
+    Ok(plain)
+}
+
 /// Writes what is left, says good-bye, and waits for the peer to have read it: closing with unread
 /// input would reset the connection and take the last packets with it.
-async fn linger(conn: &Conn, read: &mut OwnedReadHalf) -> io::Result<()> {
+pub(super) async fn linger(conn: &Conn, read: &mut OwnedReadHalf, inbox: &Inbox) {
     let bye = async {
         while conn.flush()?.rest {
             conn.writable().await?;
         }
+        if let Some(wire) = &conn.wire {
+            wire.borrow_mut().say_good_bye();
+            while conn.flush()?.rest {
+                conn.writable().await?;
+            }
+        }
         *conn.write.borrow_mut() = None;
-        let mut sink = [0u8; 1024];
         loop {
             read.readable().await?;
-            match read.try_read(&mut sink) {
+            match read.try_read(&mut inbox.scratch.borrow_mut()) {
                 Ok(0) => return io::Result::Ok(()),
                 Ok(_) => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
@@ -211,5 +350,4 @@ async fn linger(conn: &Conn, read: &mut OwnedReadHalf) -> io::Result<()> {
         }
     };
     let _ = tokio::time::timeout(LINGER, bye).await;
-    Ok(())
 }

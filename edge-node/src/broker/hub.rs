@@ -10,7 +10,9 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 
-use headwater_mqtt::{Append, Broker, CloseReason, ConnId, Effect, Event, Token};
+use headwater_mqtt::{
+    Access, Append, Broker, CloseReason, ConnId, ConnInfo, Effect, Event, Login, Token,
+};
 
 use super::{BrokerView, CLIENTS_SHOWN_MAX, IN_FLIGHT_BYTES_MAX};
 use crate::clock::Clock;
@@ -36,6 +38,9 @@ pub trait Outlet {
     fn close(&mut self, conn: ConnId, reason: &CloseReason);
     /// Stops reading the connection, or goes on.
     fn pause(&mut self, conn: ConnId, paused: bool);
+    /// Checks a login: [`Event::Authenticated`] or [`Event::Refuse`] follows. Asked only if the
+    /// machine's settings say `authenticate`.
+    fn authenticate(&mut self, conn: ConnId, info: ConnInfo, login: Login);
     /// Writes what the connections take now and says how much it was, with [`Event::Written`].
     fn flush(&mut self, written: &mut Vec<Event>);
     /// The turn is over: what is still queued is written when there is room.
@@ -53,8 +58,6 @@ pub struct Hub<O> {
     effects: Vec<Effect>,
     appends: Vec<Append>,
     written: Vec<Event>,
-    /// Events of the hub's own.
-    own: VecDeque<Event>,
     /// Appends that are not durable, with their size.
     in_flight: VecDeque<(Token, usize)>,
     in_flight_bytes: usize,
@@ -89,7 +92,6 @@ impl<O: Outlet> Hub<O> {
             effects: Vec::new(),
             appends: Vec::new(),
             written: Vec::new(),
-            own: VecDeque::new(),
             in_flight: VecDeque::new(),
             in_flight_bytes: 0,
             refusals_seen: 0,
@@ -125,8 +127,9 @@ impl<O: Outlet> Hub<O> {
             if !self.has_room() {
                 break;
             }
-            let event = self.own.pop_front().or_else(|| self.outlet.next_event());
-            let Some(event) = event else { break };
+            let Some(event) = self.outlet.next_event() else {
+                break;
+            };
             self.handle(now, event);
         }
         if self.timer_at_ms.is_some_and(|at| at <= now) {
@@ -189,6 +192,12 @@ impl<O: Outlet> Hub<O> {
         self.failed.as_deref()
     }
 
+    /// Takes the access rules, for those that are connected too.
+    pub fn set_access(&mut self, access: Box<dyn Access>) {
+        self.broker.set_access(access);
+        self.handle(self.clock.now_ms(), Event::AccessChanged);
+    }
+
     /// Says good-bye to every client. The next turn writes it.
     pub fn shut_down(&mut self) {
         self.handle(self.clock.now_ms(), Event::Shutdown);
@@ -239,12 +248,8 @@ impl<O: Outlet> Hub<O> {
             Effect::PauseReading(conn) => self.outlet.pause(conn, true),
             Effect::ResumeReading(conn) => self.outlet.pause(conn, false),
             Effect::ArmTimer { at_ms } => self.timer_at_ms = Some(at_ms),
-            // Never asked: `authenticate` is off in the machine's settings.
-            Effect::Authenticate { conn, .. } => {
-                self.own.push_back(Event::Authenticated {
-                    conn,
-                    accepted: false,
-                });
+            Effect::Authenticate { conn, info, login } => {
+                self.outlet.authenticate(conn, info, login);
             }
         }
     }

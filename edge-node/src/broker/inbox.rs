@@ -71,12 +71,16 @@ impl Inbox {
 
     /// Introduces a connection; its `Opened` event follows.
     pub(super) fn introduce(&self, conn: Rc<Conn>) {
-        self.connections.set(self.connections.get() + 1);
         self.opened.borrow_mut().push(conn);
     }
 
     pub(super) fn introduced(&self) -> Vec<Rc<Conn>> {
         std::mem::take(&mut *self.opened.borrow_mut())
+    }
+
+    /// A connection was accepted.
+    pub(super) fn entered(&self) {
+        self.connections.set(self.connections.get() + 1);
     }
 
     /// A connection's task ended.

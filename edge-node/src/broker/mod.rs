@@ -15,26 +15,34 @@
 //! - Per connection: the machine's own limits, kept by `PauseReading` and `Written`.
 //! - Connections: the machine refuses politely above its limit; [`CONNECTIONS_SLACK`] above that
 //!   they are dropped unheard.
+//! - TLS and WebSocket: see the modules `wire` and `listen`.
 
 mod conn;
+mod door;
 mod hub;
 mod inbox;
 mod listen;
 mod sockets;
+mod wire;
 
 use std::net::{SocketAddr, TcpListener};
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 
 use headwater_mqtt::{Broker, ClientView, Stats};
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::LocalSet;
 
+pub use door::DoorSetup;
 pub use hub::{Hub, Outlet};
 
+use crate::access::files::News;
+use crate::access::logins::{Answer, Logins};
+use crate::access::passwords::Passwords;
 use crate::clock::Clock;
 use crate::store::{FromStoreReceiver, StoreHandle};
 use crate::taps::Taps;
+use door::Door;
 
 /// See the module's docs.
 pub const INBOX_BYTES_MAX: usize = 2 << 20;
@@ -59,8 +67,12 @@ pub const CLIENTS_SHOWN_MAX: usize = 1_000;
 
 /// What the thread works with.
 pub struct Setup {
-    /// Bound, not yet accepting.
-    pub listeners: Vec<TcpListener>,
+    /// Where clients come in.
+    pub doors: Vec<DoorSetup>,
+    /// What the files said at the start; those of listeners stand in `doors`.
+    pub files: Vec<News>,
+    /// What they say since.
+    pub news: mpsc::UnboundedReceiver<News>,
     /// The restored machine.
     pub broker: Broker,
     /// Its limit, for the hard one.
@@ -89,7 +101,9 @@ pub fn run(setup: Setup) -> Result<(), String> {
     let local = LocalSet::new();
     local.block_on(&runtime, async move {
         let Setup {
-            listeners,
+            doors,
+            files,
+            news,
             broker,
             connections_max,
             clock,
@@ -100,24 +114,52 @@ pub fn run(setup: Setup) -> Result<(), String> {
             taps,
         } = setup;
         let inbox = Rc::new(inbox::Inbox::new());
-        let mut accepting = Vec::new();
-        for (number, listener) in listeners.into_iter().enumerate() {
+        let (mut accepting, mut opened) = (Vec::new(), Vec::new());
+        for (number, setup) in doors.into_iter().enumerate() {
             let number = u16::try_from(number).unwrap_or(u16::MAX);
+            let address = setup.socket.local_addr();
+            let address = address.map_err(|e| format!("listener {number}: {e}"))?;
+            let door = Rc::new(Door::new(number, address, &setup.listener, setup.tls));
             let hard_limit = connections_max.saturating_add(CONNECTIONS_SLACK);
-            let accept = listen::accept(listener, number, hard_limit, inbox.clone());
+            let accept = listen::accept(setup.socket, door.clone(), hard_limit, inbox.clone());
+            opened.push(door);
             accepting.push(tokio::task::spawn_local(accept));
         }
-        let sockets = sockets::Sockets::new(inbox.clone());
-        let driver = sockets::Driver {
+        let (to_hub, answers) = mpsc::unbounded_channel();
+        let logins = files.iter().find_map(|news| match news {
+            News::Passwords(passwords) => Some(start_logins(passwords, to_hub.clone())),
+            _ => None,
+        });
+        let logins = logins.transpose()?;
+        let passwords = logins.is_some();
+        let sockets = sockets::Sockets::new(inbox.clone(), opened, logins);
+        let mut driver = sockets::Driver {
             hub: Hub::new(broker, clock.clone(), store, sockets, view).watched_by(taps),
             clock,
             inbox,
             from_store,
+            answers,
+            news,
+            passwords,
         };
+        let rules = files
+            .into_iter()
+            .filter(|news| matches!(news, News::Acl(_)));
+        rules.for_each(|news| driver.changed(news));
         let ended = driver.run(stop).await;
         accepting.iter().for_each(tokio::task::JoinHandle::abort);
         ended
     })
+}
+
+fn start_logins(
+    passwords: &Arc<Passwords>,
+    answers: mpsc::UnboundedSender<Answer>,
+) -> Result<Logins, String> {
+    let mut key = [0; 32];
+    getrandom::fill(&mut key).map_err(|e| format!("randomness: {e}"))?;
+    let logins = Logins::start(passwords.clone(), &key, answers);
+    logins.map_err(|e| format!("starting a thread: {e}"))
 }
 
 /// For log lines.

@@ -2,19 +2,29 @@
 
 use std::collections::HashMap;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use headwater_gate::Refusals;
-use headwater_mqtt::{CloseReason, ConnId, Event};
-use tokio::sync::oneshot;
+use headwater_mqtt::{CloseReason, ConnId, ConnInfo, Event, Login};
+use tokio::sync::{mpsc, oneshot};
 
 use super::conn::Conn;
+use super::door::Door;
 use super::hub::{Hub, Outlet};
 use super::inbox::Inbox;
+use crate::access::ByAcl;
+use crate::access::files::News;
+use crate::access::logins::{Answer, Asked, Logins, Proof};
+use crate::access::passwords::Passwords;
 use crate::clock::Clock;
 use crate::store::FromStoreReceiver;
+use crate::tls::Tls;
 
+/// Reasons in CONNACK and DISCONNECT (MQTT 5 section 2.4).
+const NOT_AUTHORISED: u8 = 0x87;
+const SERVER_BUSY: u8 = 0x89;
 /// What an orderly stop may wait for the disk.
 const STOP_TIMEOUT: Duration = Duration::from_millis(1_250);
 
@@ -27,17 +37,71 @@ pub(super) struct Sockets {
     conns: HashMap<ConnId, Rc<Conn>>,
     dirty: Vec<Rc<Conn>>,
     refusals: Refusals,
+    doors: Vec<Rc<Door>>,
+    /// `None`: there is no password file.
+    logins: Option<Logins>,
 }
 
 impl Sockets {
-    pub(super) fn new(inbox: Rc<Inbox>) -> Sockets {
+    pub(super) fn new(inbox: Rc<Inbox>, doors: Vec<Rc<Door>>, logins: Option<Logins>) -> Sockets {
         Sockets {
             inbox,
             conns: HashMap::new(),
             dirty: Vec::new(),
             refusals: Refusals::new("mqtt"),
+            doors,
+            logins,
         }
     }
+
+    fn let_in(&self, conn: ConnId, accepted: bool) {
+        self.inbox.push(Event::Authenticated { conn, accepted });
+    }
+
+    fn proved(&self, conn: ConnId, proof: Proof) {
+        if let Some(conn) = self.conns.get(&conn) {
+            *conn.proof.borrow_mut() = Some(Box::new(proof));
+        }
+        self.let_in(conn, true);
+    }
+
+    /// A password was checked.
+    pub(super) fn answered(&mut self, answer: Answer) {
+        let conn = answer.conn;
+        match self.logins.as_mut().and_then(|l| l.answered(answer)) {
+            Some(proof) => self.proved(conn, proof),
+            None => self.let_in(conn, false),
+        }
+    }
+
+    /// Takes a new password file: who is not in it with the same password any more is closed.
+    pub(super) fn replace_passwords(&mut self, passwords: Arc<Passwords>) {
+        let Some(logins) = &mut self.logins else {
+            return;
+        };
+        logins.replace(passwords);
+        let holds = |conn: &Conn| conn.proof.borrow().as_ref().is_none_or(|p| logins.holds(p));
+        let gone = self.conns.values().filter(|conn| !holds(conn));
+        gone.for_each(|conn| refuse(&self.inbox, conn.id, NOT_AUTHORISED));
+    }
+
+    /// Takes new files of a listener: whose certificate they do not accept any more is closed.
+    pub(super) fn replace_tls(&mut self, listener: u16, tls: &Tls) {
+        if let Some(door) = self.doors.get(usize::from(listener)) {
+            *door.tls.borrow_mut() = Some(tls.clone());
+        }
+        let holds = |conn: &Conn| {
+            let wire = conn.wire.as_ref().map(|wire| wire.borrow());
+            let chain = wire.as_ref().and_then(|wire| wire.client_chain());
+            conn.listener != listener || chain.is_none_or(|chain| tls.accepts(chain))
+        };
+        let gone = self.conns.values().filter(|conn| !holds(conn));
+        gone.for_each(|conn| refuse(&self.inbox, conn.id, NOT_AUTHORISED));
+    }
+}
+
+fn refuse(inbox: &Inbox, conn: ConnId, reason: u8) {
+    inbox.push(Event::Refuse { conn, reason });
 }
 
 impl Outlet for Sockets {
@@ -87,6 +151,28 @@ impl Outlet for Sockets {
         }
     }
 
+    fn authenticate(&mut self, conn: ConnId, info: ConnInfo, login: Login) {
+        if info.certificate_user.is_some() {
+            return self.let_in(conn, true);
+        }
+        let door = self.doors.get(usize::from(info.listener));
+        let anonymous = door.is_some_and(|door| door.anonymous);
+        let remote = self.conns.get(&conn).map(|conn| conn.remote.ip());
+        match (login.username, &mut self.logins, remote) {
+            (Some(user), Some(logins), Some(remote)) => {
+                let password = login.password.unwrap_or_default();
+                match logins.ask(conn, remote, &user, password) {
+                    Asked::Good(proof) => self.proved(conn, proof),
+                    Asked::Later => {}
+                    Asked::Busy => refuse(&self.inbox, conn, SERVER_BUSY),
+                }
+            }
+            // A name that nobody can prove is no name: see `ByAcl`.
+            _ if anonymous => self.let_in(conn, true),
+            _ => refuse(&self.inbox, conn, NOT_AUTHORISED),
+        }
+    }
+
     fn flush(&mut self, written: &mut Vec<Event>) {
         for conn in self.dirty.drain(..) {
             conn.dirty.set(false);
@@ -127,6 +213,12 @@ pub(super) struct Driver {
     pub(super) clock: Clock,
     pub(super) inbox: Rc<Inbox>,
     pub(super) from_store: FromStoreReceiver,
+    /// Passwords that were checked.
+    pub(super) answers: mpsc::UnboundedReceiver<Answer>,
+    /// Files that changed.
+    pub(super) news: mpsc::UnboundedReceiver<News>,
+    /// Whether user names in CONNECT are checked.
+    pub(super) passwords: bool,
 }
 
 impl Driver {
@@ -141,6 +233,8 @@ impl Driver {
                     Some(report) => self.hub.reported(report),
                     None => return Err("the store thread has ended".to_owned()),
                 },
+                Some(answer) = self.answers.recv() => self.hub.outlet().answered(answer),
+                Some(news) = self.news.recv() => self.changed(news),
                 () = self.inbox.wake.notified() => {}
                 () = tokio::time::sleep(pause) => {}
             }
@@ -149,6 +243,17 @@ impl Driver {
                 // No acknowledgement leaves after a failed sync: the connections just end.
                 return Err(reason.to_owned());
             }
+        }
+    }
+
+    /// A file changed.
+    pub(super) fn changed(&mut self, news: News) {
+        match news {
+            News::Tls { listener, tls } => self.hub.outlet().replace_tls(listener, &tls),
+            News::Passwords(passwords) => self.hub.outlet().replace_passwords(passwords),
+            News::Acl(acl) => self
+                .hub
+                .set_access(Box::new(ByAcl::new(acl, self.passwords))),
         }
     }
 

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
-use edge_node::config::{Config, ConfigError};
+use edge_node::config::{Anonymous, Config, ConfigError, Listener};
 use edge_node::lock::DirLock;
 use edge_node::logging;
 use edge_node::notify::Notifier;
@@ -28,7 +28,7 @@ struct Cli {
 enum Command {
     /// Run the node until SIGTERM or SIGINT.
     Run(RunArgs),
-    /// Check a configuration file and the bundle it names, and say what is wrong.
+    /// Check a configuration file and the files it names, and say what is wrong.
     CheckConfig {
         /// The file.
         #[arg(long, value_name = "FILE")]
@@ -47,6 +47,15 @@ enum Command {
     Tail(live::TailArgs),
     /// Show or change what the log lines of a running node show, until it ends; as its user, or root.
     LogLevel(live::LogLevelArgs),
+    /// Set a user's password in a password file: asked for, or read from stdin.
+    Passwd {
+        /// The file of `access.password_file`; made if it is not there.
+        file: PathBuf,
+        user: String,
+        /// Remove the user.
+        #[arg(long)]
+        delete: bool,
+    },
 }
 
 /// What a command failed with.
@@ -80,9 +89,13 @@ struct RunArgs {
     /// Where the log lives.
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
-    /// Address to listen on for MQTT; may be given several times.
+    /// Address to listen on for MQTT, without TLS, instead of the listeners in the settings; may be
+    /// given several times.
     #[arg(long, value_name = "ADDR")]
     mqtt: Vec<String>,
+    /// Let clients in without a login on these addresses even if they are not loopback addresses.
+    #[arg(long, requires = "mqtt")]
+    anonymous: bool,
     /// Address of the status page; "off" for none.
     #[arg(long, value_name = "ADDR")]
     status: Option<String>,
@@ -122,6 +135,13 @@ pub fn main() -> ExitCode {
         Command::Clients(args) => live::clients(&args),
         Command::Tail(args) => live::tail(&args),
         Command::LogLevel(args) => live::log_level(&args),
+        Command::Passwd { file, user, delete } => {
+            let done = crate::passwd::passwd(&file, &user, delete);
+            done.map_err(Failure::from).map(|done| {
+                println!("{done}");
+                ExitCode::SUCCESS
+            })
+        }
     };
     match outcome {
         Ok(code) => code,
@@ -144,7 +164,11 @@ fn effective(args: &RunArgs) -> Result<Config, ConfigError> {
         config.data_dir = dir.clone();
     }
     if !args.mqtt.is_empty() {
-        config.mqtt.listen = args.mqtt.clone();
+        config.listeners = args.mqtt.iter().map(Listener::at).collect();
+    }
+    if args.anonymous {
+        let all = config.listeners.iter_mut();
+        all.for_each(|listener| listener.anonymous = Anonymous::Always);
     }
     match args.status.as_deref() {
         Some("off") => config.status.listen.clear(),
@@ -207,6 +231,7 @@ fn stop_signal() -> std::io::Result<impl Future<Output = ()>> {
 fn check_config(path: &Path) -> Result<ExitCode, String> {
     let config = Config::read(path).map_err(|e| e.to_string())?;
     config.bundle().map_err(|e| e.to_string())?;
+    edge_node::node::check_files(&config).map_err(|e| e.to_string())?;
     println!("{}: good", path.display());
     Ok(ExitCode::SUCCESS)
 }

@@ -19,6 +19,7 @@ impl Config {
     pub fn check(&self) -> Result<(), ConfigError> {
         crate::logging::parse(&self.log_level)
             .map_err(|valid| value("log_level", &self.log_level, valid))?;
+        self.check_listeners()?;
         self.check_mqtt()?;
         self.check_log()?;
         self.check_uplink()?;
@@ -37,12 +38,6 @@ impl Config {
 
     fn check_mqtt(&self) -> Result<(), ConfigError> {
         let mqtt = &self.mqtt;
-        if mqtt.listen.is_empty() {
-            return Err(value("mqtt.listen", "[]", "at least one host:port".into()));
-        }
-        for address in &mqtt.listen {
-            socket("mqtt.listen", address)?;
-        }
         positive("mqtt.connections_max", mqtt.connections_max as u64)?;
         positive("mqtt.receive_maximum", mqtt.receive_maximum.into())?;
         positive("mqtt.inflight_max", mqtt.inflight_max.into())?;
@@ -156,6 +151,7 @@ impl Config {
         headwater_mqtt::Config {
             hash_seed: random,
             assigned_id_seed: random.rotate_left(32),
+            authenticate: true,
             connections_max: mqtt.connections_max,
             session_expiry_max_s: match mqtt.session_expiry_max_s {
                 0 => u32::MAX,
@@ -199,7 +195,7 @@ fn check_route(index: usize, route: &Route) -> Result<(), ConfigError> {
     Ok(())
 }
 
-fn positive(key: &str, number: u64) -> Result<(), ConfigError> {
+pub(super) fn positive(key: &str, number: u64) -> Result<(), ConfigError> {
     if number > 0 {
         Ok(())
     } else {
@@ -213,7 +209,7 @@ pub(crate) fn socket(key: &str, text: &str) -> Result<SocketAddr, ConfigError> {
     resolved.ok_or_else(|| value(key, text, "host:port, such as 0.0.0.0:1883".into()))
 }
 
-fn value(key: &str, shown: impl std::fmt::Display, valid: String) -> ConfigError {
+pub(super) fn value(key: &str, shown: impl std::fmt::Display, valid: String) -> ConfigError {
     let value = format!("{:?}", shown.to_string());
     let plain = shown.to_string().parse::<i64>().is_ok();
     let value = if plain { shown.to_string() } else { value };

@@ -5,8 +5,10 @@
 //! that names the key, its value and what would be valid.
 
 mod check;
+mod listener;
 
 pub(crate) use check::socket;
+pub use listener::{Access, Anonymous, CertificateUser, ClientCertificates, Listener};
 
 use std::path::{Path, PathBuf};
 
@@ -22,7 +24,11 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// What the log lines show, in `tracing`'s filter syntax; RUST_LOG overrides it.
     pub log_level: String,
-    /// The MQTT listener.
+    /// Where MQTT clients connect.
+    pub listeners: Vec<Listener>,
+    /// Who they are and what they may do.
+    pub access: Access,
+    /// Sessions and queues.
     pub mqtt: Mqtt,
     /// Disk and batches.
     pub log: Log,
@@ -38,9 +44,7 @@ pub struct Config {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Mqtt {
-    /// Addresses to listen on.
-    pub listen: Vec<String>,
-    /// Connections at most.
+    /// Connections at most, over all listeners.
     pub connections_max: usize,
     /// Publishes of one client that may wait for their acknowledgement.
     pub receive_maximum: u16,
@@ -180,6 +184,8 @@ impl Default for Config {
             name: String::new(),
             data_dir: "headwater-edge".into(),
             log_level: "info".into(),
+            listeners: vec![Listener::default()],
+            access: Access::default(),
             mqtt: Mqtt::default(),
             log: Log::default(),
             uplink: Uplink::default(),
@@ -193,7 +199,6 @@ impl Default for Mqtt {
     fn default() -> Mqtt {
         let machine = headwater_mqtt::Config::default();
         Mqtt {
-            listen: vec!["127.0.0.1:1883".into()],
             connections_max: machine.connections_max,
             receive_maximum: machine.receive_maximum,
             inflight_max: machine.inflight_max,

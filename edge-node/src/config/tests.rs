@@ -76,10 +76,52 @@ fn errors_name_key_value_and_what_is_valid() {
             &["log.commit_gather_ms", "2000", "1000"],
         ),
         (
-            "[mqtt]\nlisten = [\"nowhere\"]",
-            &["mqtt.listen", "nowhere", "host:port"],
+            "[[listeners]]\naddress = \"nowhere\"",
+            &["listeners[0].address", "nowhere", "host:port"],
         ),
-        ("[mqtt]\nlisten = []", &["mqtt.listen", "at least one"]),
+        ("listeners = []", &["listeners", "at least one"]),
+        (
+            "[[listeners]]\naddress = \"0.0.0.0:1883\"",
+            &[
+                "listeners[0].anonymous",
+                "loopback",
+                "password_file",
+                "always",
+            ],
+        ),
+        (
+            "[[listeners]]\nanonymous = \"never\"",
+            &["listeners[0].anonymous", "never", "password_file"],
+        ),
+        ("[[listeners]]\nanonymous = true", &["anonymous", "string"]),
+        (
+            "[[listeners]]\n[[listeners]]\ncertificate = \"x.pem\"",
+            &["listeners[1].key", "PEM"],
+        ),
+        (
+            "[[listeners]]\nkey = \"x.key\"",
+            &["listeners[0].certificate", "PEM"],
+        ),
+        (
+            "[[listeners]]\nclient_certificates = \"required\"",
+            &["listeners[0].certificate", "client_certificates"],
+        ),
+        (
+            "[[listeners]]\nclient_certificates = \"sometimes\"",
+            &["sometimes", "optional", "required"],
+        ),
+        (
+            "[[listeners]]\ncertificate = \"a\"\nkey = \"b\"\nclient_certificates = \"required\"",
+            &["listeners[0].client_ca", "CAs"],
+        ),
+        (
+            "[[listeners]]\ncertificate_user = \"cn\"",
+            &["listeners[0].client_certificates", "none", "required"],
+        ),
+        (
+            "[[listeners]]\npacket_bytes_max = 2000000",
+            &["listeners[0].packet_bytes_max", "2000000", "1048576"],
+        ),
         (
             "[uplink]\nidle_timeout_s = 30",
             &["uplink.idle_timeout_s", "30", "keep_alive_s = 20"],

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use client::Client;
-use edge_node::config::Route;
+use edge_node::config::{Listener, Route};
 use edge_node::{Config, Node};
 use headwater_batch::partition_for;
 use headwater_quic::server::{Server, ServerConfig};
@@ -57,7 +57,7 @@ impl Setup {
             ..Config::default()
         };
         config.uplink.bundle = self.dir.path().join("gw-1.bundle").display().to_string();
-        config.mqtt.listen = vec!["127.0.0.1:0".into()];
+        config.listeners = vec![Listener::at("127.0.0.1:0")];
         config.status.listen = "127.0.0.1:0".into();
         config.log.linger_ms = 20;
         config.log.hold_ms = 20;

@@ -218,7 +218,7 @@ impl Client {
     }
 }
 
-fn frame(bytes: &[u8]) -> Option<(u8, usize, usize)> {
+pub fn frame(bytes: &[u8]) -> Option<(u8, usize, usize)> {
     let mut length = 0;
     for at in 1..5 {
         let byte = *bytes.get(at)?;

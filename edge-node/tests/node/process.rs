@@ -10,6 +10,7 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 
 pub struct Process {
     child: Child,
+    dir: PathBuf,
     pub status: SocketAddr,
 }
 
@@ -42,7 +43,45 @@ impl Process {
         flags: &[&str],
         environment: &[(&str, &str)],
     ) -> Process {
-        let status = free_port();
+        let (address, status) = (mqtt.to_string(), free_port());
+        let flags = [&["--mqtt", &address], flags].concat();
+        let mut process = Process::spawn(dir, status, &flags, environment);
+        process.until("the node listens", || {
+            std::net::TcpStream::connect(mqtt).is_ok()
+        });
+        process
+    }
+
+    /// Starts with these settings; gives the addresses of their listeners, which may ask for port 0.
+    pub fn start_config(dir: &Path, toml: &str) -> (Process, Vec<SocketAddr>) {
+        let file = dir.with_extension("toml");
+        std::fs::write(&file, toml).unwrap();
+        let any = "127.0.0.1:0".parse().unwrap();
+        let mut process = Process::spawn(dir, any, &["--config", &file.display().to_string()], &[]);
+        let (mut mqtt, mut status) = (Vec::new(), None);
+        process.until("the node says where it listens", || {
+            let log = std::fs::read_to_string(log_path(dir)).unwrap();
+            let line = log.lines().find(|line| line.contains("edge node runs"));
+            let Some(line) = line else { return false };
+            let between = |from: &str, to: char| {
+                let rest = line.split_once(from).unwrap().1;
+                rest.split_once(to).unwrap().0
+            };
+            let all = between("mqtt=[", ']').split(", ");
+            mqtt = all.map(|address| address.parse().unwrap()).collect();
+            status = between("status=Some(", ')').parse().ok();
+            true
+        });
+        process.status = status.unwrap();
+        (process, mqtt)
+    }
+
+    fn spawn(
+        dir: &Path,
+        status: SocketAddr,
+        flags: &[&str],
+        environment: &[(&str, &str)],
+    ) -> Process {
         let log = std::fs::File::options()
             .create(true)
             .append(true)
@@ -50,7 +89,7 @@ impl Process {
             .unwrap();
         let mut command = program();
         command.arg("run").arg("--data-dir").arg(dir);
-        command.args(["--mqtt", &mqtt.to_string(), "--status", &status.to_string()]);
+        command.args(["--status", &status.to_string()]);
         let child = command
             .args(flags)
             .envs(environment.iter().copied())
@@ -58,15 +97,30 @@ impl Process {
             .stdout(Stdio::null())
             .spawn()
             .unwrap();
-        let mut process = Process { child, status };
-        until("the node listens", || {
-            if let Some(ended) = process.child.try_wait().unwrap() {
-                let log = std::fs::read_to_string(log_path(dir)).unwrap();
+        let dir = dir.to_owned();
+        Process { child, status, dir }
+    }
+
+    /// Waits for it, unless the node ends.
+    fn until(&mut self, what: &str, mut condition: impl FnMut() -> bool) {
+        until(what, || {
+            if let Some(ended) = self.child.try_wait().unwrap() {
+                let log = std::fs::read_to_string(log_path(&self.dir)).unwrap();
                 panic!("the node ended with {ended}: {log}");
             }
-            std::net::TcpStream::connect(mqtt).is_ok()
+            condition()
         });
-        process
+    }
+
+    /// Sends a signal by its name, such as "HUP".
+    pub fn signal(&self, name: &str) {
+        let id = self.child.id().to_string();
+        let flag = format!("-{name}");
+        let sent = Command::new("sh")
+            .args(["-c", "kill \"$@\"", "kill", &flag, &id])
+            .status()
+            .unwrap();
+        assert!(sent.success());
     }
 
     pub fn pid(&self) -> u32 {
@@ -82,16 +136,17 @@ impl Process {
     /// SIGTERM; gives the exit status and the time it took.
     pub fn stop(mut self) -> (ExitStatus, Duration) {
         let started = Instant::now();
-        let id = self.child.id().to_string();
-        assert!(
-            Command::new("sh")
-                .args(["-c", "kill \"$@\"", "kill"])
-                .args(["-TERM", &id])
-                .status()
-                .unwrap()
-                .success()
-        );
+        self.signal("TERM");
         (self.child.wait().unwrap(), started.elapsed())
+    }
+
+    /// Resident memory.
+    pub fn rss_bytes(&self) -> u64 {
+        let status = format!("/proc/{}/status", self.child.id());
+        let status = std::fs::read_to_string(status).unwrap();
+        let line = status.lines().find(|l| l.starts_with("VmRSS:")).unwrap();
+        let kb = line.split_whitespace().nth(1).unwrap();
+        kb.parse::<u64>().unwrap() << 10
     }
 
     pub fn status(&self) -> serde_json::Value {

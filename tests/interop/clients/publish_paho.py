@@ -1,6 +1,6 @@
 """Publishes with paho-mqtt and prints one JSON object per acknowledged message.
 
-usage: publish_paho.py 3.1.1|5 HOST PORT MESSAGES
+usage: publish_paho.py 3.1.1|5 HOST PORT MESSAGES [tcp|websockets [CA-FILE]]
 
 Topics: five sensors under interop/paho-VERSION/, one of them not ASCII. QoS 1 and 2 in turn.
 Payloads: JSON with a sequence number, every tenth empty-but-keyed bytes that are not UTF-8.
@@ -14,9 +14,12 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
 VERSION, HOST, PORT, COUNT = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
+TRANSPORT, CA = (sys.argv[5:] + ["tcp", None][len(sys.argv) - 5:])[:2]
 FIVE = VERSION == "5"
 client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2, client_id=f"paho-{VERSION}",
-                     protocol=mqtt.MQTTv5 if FIVE else mqtt.MQTTv311)
+                     protocol=mqtt.MQTTv5 if FIVE else mqtt.MQTTv311, transport=TRANSPORT)
+if CA:
+    client.tls_set(ca_certs=CA)
 client.max_inflight_messages_set(20)
 client.max_queued_messages_set(0)
 connected, waiting, done = threading.Event(), {}, threading.Event()

@@ -8,6 +8,7 @@ mod page;
 mod produce;
 mod publish;
 mod rows;
+mod secure;
 mod table;
 mod uses;
 
@@ -32,6 +33,9 @@ struct Arguments {
     /// Only the edge's status page
     #[arg(long)]
     page: bool,
+    /// Only TLS, logins, rules and WebSockets on the MQTT side
+    #[arg(long)]
+    only_secure: bool,
 }
 
 fn main() -> ExitCode {
@@ -91,6 +95,10 @@ fn run(arguments: &Arguments, checks: &mut Checks) -> Result<(), String> {
     if arguments.page {
         return Ok(());
     }
+    if arguments.only_secure {
+        let scratch = tempfile::tempdir().map_err(|error| error.to_string())?;
+        return secure::run(&out, scratch.path(), checks);
+    }
     checks.that(
         "Kafka's classes read the golden batches",
         produce::golden(&out),
@@ -118,6 +126,7 @@ fn run(arguments: &Arguments, checks: &mut Checks) -> Result<(), String> {
         "mosquitto_sub gets what mosquitto_pub sends",
         publish::mosquitto_sub_receives(edge.mqtt),
     )?;
+    secure::run(&out, &scratch.path().join("secure"), checks)?;
     produce_all(&out, &cloud, checks)?;
     let groups = [
         "interop-java-1",
@@ -171,7 +180,7 @@ fn publish_all(out: &Path, edge: &Edge, checks: &mut Checks) -> Result<Vec<Publi
     for version in ["3.1.1", "5"] {
         published.extend(checks.that(
             &format!("paho-mqtt {version} publishes"),
-            publish::paho(out, edge.mqtt, version),
+            publish::paho(out, edge.mqtt, version, &[]),
         )?);
     }
     for version in ["311", "5"] {

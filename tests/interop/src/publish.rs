@@ -14,7 +14,13 @@ use crate::rows::{Published, hex};
 pub const MESSAGES: usize = 300;
 
 /// paho-mqtt, protocol `version` (`3.1.1` or `5`), QoS 1 and 2 in turn.
-pub fn paho(out: &Path, broker: SocketAddr, version: &str) -> Result<Vec<Published>, String> {
+/// `more`: what the script takes behind its first four arguments.
+pub fn paho(
+    out: &Path,
+    broker: SocketAddr,
+    version: &str,
+    more: &[&str],
+) -> Result<Vec<Published>, String> {
     let output = Command::new(out.join("venv/bin/python"))
         .arg("tests/interop/clients/publish_paho.py")
         .args([
@@ -23,6 +29,7 @@ pub fn paho(out: &Path, broker: SocketAddr, version: &str) -> Result<Vec<Publish
             &broker.port().to_string(),
             &MESSAGES.to_string(),
         ])
+        .args(more)
         .stderr(Stdio::inherit())
         .output()
         .map_err(|error| format!("python: {error}"))?;

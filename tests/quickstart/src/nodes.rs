@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::Path;
 
+use edge_node::config::{Anonymous, Listener};
 use headwater_proto::EdgeName;
 use headwater_quic::Ca;
 
@@ -38,7 +39,10 @@ pub async fn edge(arguments: &Arguments, uplink: SocketAddr) -> Result<edge_node
     config.uplink.bundle = bundle.display().to_string();
     // The port may be another one than at the first run.
     config.uplink.addresses = vec![uplink.to_string()];
-    config.mqtt.listen = vec![arguments.mqtt.to_string()];
+    config.listeners = vec![Listener {
+        anonymous: Anonymous::Always,
+        ..Listener::at(arguments.mqtt.to_string())
+    }];
     config.status.listen = arguments.status.to_string();
     let started = tokio::task::spawn_blocking(move || edge_node::Node::start(config)).await;
     started

@@ -1,6 +1,7 @@
 //! Ends: of connections, of sessions, and the wills that follow.
 
 use super::Broker;
+use super::conn::Conn;
 use super::journal::Reply;
 use super::timers::Timer;
 use crate::codec;
@@ -66,6 +67,11 @@ impl Broker {
             return;
         };
         self.newcomers.remove(&id);
+        if conn.counted {
+            if let Some(of_listener) = self.by_listener.get_mut(&conn.info.listener) {
+                *of_listener -= 1;
+            }
+        }
         self.timers.remove(&(conn.timer_ms, Timer::Silence(id)));
         if self.owners.get(&conn.client_id) == Some(&id) {
             self.owners.remove(&conn.client_id);
@@ -205,6 +211,34 @@ impl Broker {
         if let Some(sid) = first.map(|(sid, _)| *sid) {
             self.will_due(sid);
             self.end_session(sid);
+        }
+    }
+
+    /// Closes who has a will that it may not publish any more, without it.
+    pub(super) fn access_changed(&mut self) {
+        let forbidden = |(id, conn): (&ConnId, &Conn)| {
+            let session = self
+                .state
+                .sessions
+                .get(&conn.sid)
+                .filter(|_| conn.ready())?;
+            let will = session.will.as_ref()?;
+            (!self.may_publish(conn, &will.topic)).then_some(*id)
+        };
+        let mut closed: Vec<ConnId> = self.conns.iter().filter_map(forbidden).collect();
+        closed.sort_unstable();
+        for id in closed {
+            let Some(conn) = self.conns.get_mut(&id) else {
+                continue;
+            };
+            let text = conn.text("not authorised", 5);
+            conn.say(&mut self.state.stats, |version, out| {
+                codec::disconnect(version, 0x87, text, out);
+            });
+            self.flush(id);
+            let reason = CloseReason::NotAuthorised;
+            self.effects.push(Effect::Close { conn: id, reason });
+            self.drop_conn(id, false);
         }
     }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 
+use super::rate::Rate;
 use crate::codec::{Connect, PublishIn, REASON_STRING_BYTES_MAX, Version};
 use crate::limits;
 use crate::state::Delivery;
@@ -38,6 +39,8 @@ pub(super) struct Retained {
 pub(super) struct Conn {
     pub info: ConnInfo,
     pub stage: Stage,
+    /// It is one of its listener's connections: its CONNECT has come.
+    pub counted: bool,
     pub version: Version,
     pub sid: Sid,
     pub client_id: Arc<str>,
@@ -102,6 +105,7 @@ pub(super) struct Conn {
     pub dropped: u64,
     /// In the list of connections to look after at the end of the step.
     pub touched: bool,
+    pub rate: Rate,
 }
 
 impl Conn {
@@ -109,6 +113,7 @@ impl Conn {
         Conn {
             info,
             stage: Stage::New,
+            counted: false,
             version: Version::V3,
             sid: Sid(0),
             client_id: "".into(),
@@ -147,6 +152,7 @@ impl Conn {
             sent: 0,
             dropped: 0,
             touched: false,
+            rate: Rate::default(),
         }
     }
 
@@ -164,6 +170,7 @@ impl Conn {
     pub fn may_read(&self) -> bool {
         let over = |n: usize, max: usize| if self.paused { n > max / 2 } else { n >= max };
         !(self.waiting
+            || self.rate.is_exceeded()
             || matches!(self.stage, Stage::Authenticating(_) | Stage::Connecting)
             || over(self.appends, limits::APPEND_MESSAGES_MAX)
             || over(self.append_bytes, limits::APPEND_BYTES_MAX)

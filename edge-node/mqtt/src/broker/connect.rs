@@ -65,8 +65,12 @@ impl Broker {
         conn.problem_information = connect.problem_information;
         // Aliases cost memory on both sides: no more than we let clients have.
         conn.own_aliases_max = connect.topic_alias_maximum.min(limits::TOPIC_ALIAS_MAXIMUM);
-        if full {
-            return self.refuse(id, version, 0x97);
+        let of_listener = self.by_listener.entry(conn.info.listener).or_default();
+        *of_listener += 1;
+        conn.counted = true;
+        let full = full || *of_listener > conn.info.limits.connections_max;
+        if let Some(reason) = conn.info.refuse.or(full.then_some(0x97)) {
+            return self.refuse(id, version, reason);
         }
         if connect.auth_method.is_some() {
             return self.refuse(id, version, 0x8c);
@@ -111,6 +115,17 @@ impl Broker {
         }
     }
 
+    /// The shell wants a connection closed, or its login refused.
+    pub(super) fn refuse_now(&mut self, id: ConnId, reason: u8) {
+        let Some(conn) = self.conns.get(&id) else {
+            return;
+        };
+        match conn.stage {
+            Stage::Authenticating(_) => self.refuse(id, conn.version, reason),
+            _ => self.close(id, reason, CloseReason::NotAuthorised),
+        }
+    }
+
     pub(super) fn refuse(&mut self, id: ConnId, version: Version, reason: u8) {
         self.state.stats.connects_refused += 1;
         if let Some(conn) = self.conns.get_mut(&id) {
@@ -147,6 +162,7 @@ impl Broker {
         conn.client_id = client_id.clone();
         conn.username.clone_from(&connect.username);
         let conn = &self.conns[&id];
+        let inflight_max = self.config.inflight_max.min(conn.info.limits.inflight_max);
         if connect
             .will
             .as_ref()
@@ -177,7 +193,7 @@ impl Broker {
             window: connect
                 .receive_maximum
                 .unwrap_or(u16::MAX)
-                .min(self.config.inflight_max),
+                .min(inflight_max),
         };
         self.start_session(id, accepted, connect.clean_start);
     }
@@ -306,17 +322,19 @@ impl Broker {
         let lower =
             a.version == Version::V5 && max > 0 && (a.keep_alive_s == 0 || a.keep_alive_s > max);
         let keep_alive_s = if lower { max } else { a.keep_alive_s };
+        let Some(conn) = self.conns.get_mut(&id) else {
+            return;
+        };
+        let limits = conn.info.limits;
         let ack = ConnAck {
             session_present,
             reason: 0,
             text: "",
             session_expiry_s: (a.expiry_s != a.asked_expiry_s).then_some(a.expiry_s),
-            receive_maximum: self.config.receive_maximum,
+            receive_maximum: self.config.receive_maximum.min(limits.receive_maximum),
+            packet_bytes_max: limits.packet_bytes_max,
             assigned_client_id: a.assigned.then(|| a.client_id.to_string()),
             keep_alive_s: lower.then_some(max),
-        };
-        let Some(conn) = self.conns.get_mut(&id) else {
-            return;
         };
         let said = conn.say(&mut self.state.stats, |version, out| {
             codec::connack(version, &ack, out)

@@ -51,9 +51,10 @@ impl Broker {
 
     fn check_publish(&mut self, id: ConnId, packet: &PublishIn) -> Result<Arc<str>, Refused> {
         let closed = || Refused::Close(0, CloseReason::Disconnected);
-        let receive_maximum = usize::from(self.config.receive_maximum);
         let topic = self.publish_topic(id, packet)?;
         let conn = self.conns.get_mut(&id).ok_or_else(closed)?;
+        let receive_maximum = self.config.receive_maximum;
+        let receive_maximum = usize::from(receive_maximum.min(conn.info.limits.receive_maximum));
         if packet.qos > QoS::AtMostOnce {
             let session = self.state.sessions.get_mut(&conn.sid).ok_or_else(closed)?;
             // The client's quota starts anew with each connection (4.9): ids of an earlier one do

@@ -1,6 +1,6 @@
 //! The broker machine. Each file holds one part of what it does:
 //! `connect` (CONNECT to CONNACK, take-over), `incoming` (publishes from clients), `outgoing`
-//! (publishes to clients), `subscribe`, `shares` (whom a shared subscription's messages go to when a
+//! (publishes to clients), `rate` (publishes a second), `subscribe`, `shares` (whom a shared subscription's messages go to when a
 //! member leaves), `journal` (appends, what happens when they are durable or refused), `close` (ends of
 //! connections and sessions, wills), `timers`, `sys` (`$SYS` topics).
 //!
@@ -18,6 +18,7 @@ mod connect;
 mod incoming;
 mod journal;
 mod outgoing;
+mod rate;
 mod shares;
 mod subscribe;
 mod sys;
@@ -44,10 +45,13 @@ use timers::Timer;
 pub struct Broker {
     config: Config,
     access: Box<dyn Access>,
+    checks_delivery: bool,
     state: State,
     conns: Table<ConnId, Conn>,
     /// Those that have not sent their CONNECT, oldest first: ids rise.
     newcomers: BTreeSet<ConnId>,
+    /// Connections that have, by listener.
+    by_listener: BTreeMap<u16, usize>,
     /// Who holds a client id, from its CONNECT on.
     owners: BTreeMap<Arc<str>, ConnId>,
     /// CONNECTs under way to the journal, by client id: how many, and the session of the last.
@@ -103,10 +107,12 @@ impl Broker {
         let mut broker = Broker {
             conns: Table::with_hasher(Seeded(config.hash_seed)),
             newcomers: BTreeSet::new(),
+            by_listener: BTreeMap::new(),
             owners: BTreeMap::new(),
             starting: BTreeMap::new(),
             config,
             access: Box::new(AllowAll),
+            checks_delivery: false,
             next_token: state.applied + 1,
             state,
             pending: VecDeque::new(),
@@ -131,8 +137,10 @@ impl Broker {
         (broker, report)
     }
 
-    /// Takes the access rules, for what clients do from now on.
+    /// Takes the access rules, for what clients do from now on. With clients connected,
+    /// [`Event::AccessChanged`] is to follow.
     pub fn set_access(&mut self, access: Box<dyn Access>) {
+        self.checks_delivery = access.checks_delivery();
         self.access = access;
     }
 
@@ -155,6 +163,8 @@ impl Broker {
             Event::Refused { token, reason } => self.refused(token, reason),
             Event::Authenticated { conn, accepted } => self.authenticated(conn, accepted),
             Event::Kick { conn } => self.close(conn, 0x98, CloseReason::Kicked),
+            Event::Refuse { conn, reason } => self.refuse_now(conn, reason),
+            Event::AccessChanged => self.access_changed(),
             Event::Shutdown => self.shutdown(),
             Event::Timer => self.timer(),
         }
@@ -234,10 +244,15 @@ impl Broker {
                 break;
             }
             let version = (!matches!(conn.stage, Stage::New)).then_some(conn.version);
-            match codec::next(version, &mut conn.input) {
+            let bytes_max = conn.info.limits.packet_bytes_max;
+            match codec::next_within(bytes_max, version, &mut conn.input) {
                 Ok(Some(packet)) => {
                     conn.heard_packet(self.now_ms);
                     self.state.stats.packets_received += 1;
+                    let limited = conn.info.limits.messages_per_second > 0;
+                    if limited && matches!(packet, Packet::Publish(_)) {
+                        self.count_publish(id);
+                    }
                     self.packet(id, packet);
                 }
                 Ok(None) => {
@@ -389,8 +404,9 @@ fn identity(conn: &Conn) -> Identity<'_> {
         info: &conn.info,
         client_id: &conn.client_id,
         username: conn
-            .username
+            .info
+            .certificate_user
             .as_deref()
-            .or(conn.info.certificate_user.as_deref()),
+            .or(conn.username.as_deref()),
     }
 }

@@ -7,16 +7,16 @@ use std::sync::Arc;
 
 use bytes::{BufMut, Bytes};
 
-use super::Broker;
 use super::conn::Conn;
 use super::journal::Reply;
 use super::timers::Timer;
+use super::{Broker, identity};
 use crate::codec::{self, Ack, Outgoing};
 use crate::limits::{COPY_BYTES_MAX, SHARE_BYTES_MIN};
 use crate::state::op::Op;
 use crate::state::session::{Message, Sid};
 use crate::state::{Arrival, Delivery, Scan};
-use crate::{ConnId, Effect, Publish, QoS, Stats};
+use crate::{Access, ConnId, Effect, Publish, QoS, Stats};
 
 /// Retained topics looked at in one step for one connection.
 const SCAN_MAX: usize = 20_000;
@@ -44,6 +44,10 @@ impl Broker {
             let Some(message) = &delivery.message else {
                 return;
             };
+            if self.checks_delivery && !may_receive(&*self.access, conn, message) {
+                self.state.stats.dropped_forbidden += 1;
+                return;
+            }
             let shape = Shape {
                 qos: QoS::AtMostOnce,
                 retain: delivery.retain,
@@ -67,7 +71,11 @@ impl Broker {
         conn.backlog_bytes += delivery.message.as_ref().map_or(0, |m| m.bytes());
         conn.backlog.push_back(delivery);
         while conn.backlog.len() > self.config.queue_messages_max
-            || conn.backlog_bytes > self.config.queue_bytes_max
+            || conn.backlog_bytes
+                > self
+                    .config
+                    .queue_bytes_max
+                    .min(conn.info.limits.queue_bytes_max)
         {
             let Some(gone) = conn.backlog.pop_front() else {
                 break;
@@ -100,6 +108,10 @@ impl Broker {
                 continue;
             };
             conn.backlog_bytes -= message.bytes();
+            if self.checks_delivery && !may_receive(&*self.access, conn, message) {
+                self.state.stats.dropped_forbidden += 1;
+                continue;
+            }
             let shape = Shape {
                 qos: QoS::AtMostOnce,
                 retain: delivery.retain,
@@ -182,6 +194,10 @@ impl Broker {
         let Some(conn) = self.conns.get_mut(&id) else {
             return;
         };
+        if self.checks_delivery && !may_receive(&*self.access, conn, message) {
+            self.state.stats.dropped_forbidden += 1;
+            return;
+        }
         let sid = conn.sid;
         match (qos, durable) {
             (QoS::AtMostOnce, _) => {
@@ -252,6 +268,11 @@ impl Broker {
                 });
                 continue;
             };
+            if self.checks_delivery && !may_receive(&*self.access, conn, message) {
+                self.state.stats.dropped_forbidden += 1;
+                undeliverable.push(entry.id);
+                continue;
+            }
             let shape = Shape {
                 qos: entry.qos,
                 retain: entry.retain,
@@ -377,6 +398,11 @@ impl Broker {
             None => self.orphan_answered(id, packet),
         }
     }
+}
+
+/// Whether the client may read the message's topic. Asked only if the rules want to be.
+fn may_receive(access: &dyn Access, conn: &Conn, message: &Message) -> bool {
+    access.may_receive(identity(conn), &message.publish.topic)
 }
 
 /// A delivery that may wait does not keep a large read buffer alive.

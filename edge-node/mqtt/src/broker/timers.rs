@@ -19,6 +19,8 @@ pub(super) enum Timer {
     Will(Sid),
     /// A connection goes on with its retained messages.
     Retained(ConnId),
+    /// A client that published too fast is read again.
+    Rate(ConnId),
     /// Refused frames are offered again.
     Retry,
     /// `$SYS` says what has changed.
@@ -84,6 +86,7 @@ impl Broker {
                 Timer::Expiry(sid) => self.expired(sid),
                 Timer::Will(sid) => self.will_timer(sid),
                 Timer::Retained(conn) => self.touch(conn),
+                Timer::Rate(conn) => self.rate_due(conn),
                 Timer::Retry => self.offer_again(),
                 Timer::Sys => self.say_sys(),
                 Timer::RetainedEnds => self.retained_ends(),

@@ -12,11 +12,21 @@ use crate::{Properties, QoS};
 /// Takes the next whole packet off the buffer, if there is one. `version` is None until CONNECT;
 /// then only CONNECT is taken. Never panics and reserves nothing, whatever the bytes.
 pub fn next(version: Option<Version>, buffer: &mut BytesMut) -> Result<Option<Packet>, CodecError> {
+    next_within(PACKET_BYTES_MAX, version, buffer)
+}
+
+/// The same with a lower limit on the packet's size.
+pub fn next_within(
+    packet_bytes_max: usize,
+    version: Option<Version>,
+    buffer: &mut BytesMut,
+) -> Result<Option<Packet>, CodecError> {
     let Some(&first) = buffer.first() else {
         return Ok(None);
     };
     check_first(version, first)?;
-    let Some((header, len)) = frame(version, buffer)? else {
+    let max = packet_bytes_max.min(PACKET_BYTES_MAX);
+    let Some((header, len)) = frame(max, version, buffer)? else {
         return Ok(None);
     };
     let frame = buffer.split_to(len);
@@ -64,7 +74,11 @@ fn check_first(version: Option<Version>, first: u8) -> Result<(), CodecError> {
 }
 
 /// Length of the fixed header and of the whole frame, once it is all there.
-fn frame(version: Option<Version>, buffer: &[u8]) -> Result<Option<(usize, usize)>, CodecError> {
+fn frame(
+    packet_bytes_max: usize,
+    version: Option<Version>,
+    buffer: &[u8],
+) -> Result<Option<(usize, usize)>, CodecError> {
     let mut remaining = 0usize;
     for i in 0..4 {
         let Some(&byte) = buffer.get(1 + i) else {
@@ -80,7 +94,7 @@ fn frame(version: Option<Version>, buffer: &[u8]) -> Result<Option<(usize, usize
         }
         let header = 2 + i;
         let len = header + remaining;
-        if len > PACKET_BYTES_MAX {
+        if len > packet_bytes_max {
             return Err(CodecError::TooLarge);
         }
         return Ok((buffer.len() >= len).then_some((header, len)));

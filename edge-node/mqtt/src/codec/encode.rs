@@ -222,6 +222,8 @@ pub struct ConnAck {
     pub receive_maximum: u16,
     pub assigned_client_id: Option<String>,
     pub keep_alive_s: Option<u16>,
+    /// What the client may send at most.
+    pub packet_bytes_max: usize,
 }
 
 pub fn connack(version: Version, ack: &ConnAck, out: &mut BytesMut) {
@@ -264,7 +266,7 @@ fn connack_properties(ack: &ConnAck) -> crate_codec::ConnAckProperties {
     crate_codec::ConnAckProperties {
         session_expiry_interval: ack.session_expiry_s,
         receive_max: Some(ack.receive_maximum),
-        max_packet_size: Some(PACKET_BYTES_MAX as u32),
+        max_packet_size: Some(ack.packet_bytes_max.min(PACKET_BYTES_MAX) as u32),
         assigned_client_identifier: ack.assigned_client_id.clone(),
         topic_alias_max: Some(TOPIC_ALIAS_MAXIMUM),
         server_keep_alive: ack.keep_alive_s,

@@ -20,7 +20,7 @@ mod encode;
 mod packet;
 mod property;
 
-pub use decode::next;
+pub use decode::{next, next_within};
 pub use encode::{Ack, ConnAck, Outgoing, REASON_STRING_BYTES_MAX};
 pub use encode::{ack, connack, disconnect, pingresp, publish, reason_text, suback, unsuback};
 pub use packet::{CodecError, Connect, Filter, Packet, PublishIn, Subscribe, Version, Will};

@@ -1,4 +1,5 @@
-//! Settings of both binaries: TOML in, an error or checked values out, and back to TOML.
+//! Settings of both binaries: TOML in, an error or checked values out, and back to TOML. The same
+//! bytes as the edge's access rules and its password file.
 //!
 //! Host names are not looked up: an address that is not numeric ends the run before the checks.
 //!
@@ -6,6 +7,10 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
+
+use edge_node::access::acl::{Acl, Act, Who};
+use edge_node::access::passwords::Passwords;
+use headwater_mqtt::topic::check_name;
 
 use super::named;
 use crate::Target;
@@ -24,6 +29,32 @@ fn run(data: &[u8]) {
     let text = String::from_utf8_lossy(data);
     edge(&text);
     cloud(&text);
+    rules(&text);
+    if let Ok(passwords) = Passwords::parse(&text) {
+        assert!(passwords.of("no:user").is_none());
+    }
+}
+
+/// What is asked stands in the file itself, so that it meets the rules.
+fn rules(text: &str) {
+    let Ok(acl) = Acl::parse(text) else {
+        return;
+    };
+    let words: Vec<&str> = text.split_whitespace().take(8).collect();
+    for word in &words {
+        for who in &words {
+            for user in [None, Some(*word)] {
+                let who = Who { client: who, user };
+                // A topic that may be read is one that a filter brings.
+                let is_topic = check_name(word).is_ok() && !word.starts_with("$share/");
+                if is_topic && acl.allows(who, Act::Read, word) {
+                    assert!(acl.allows_filter(who, word), "{who:?} {word}");
+                }
+                acl.allows(who, Act::Write, word);
+                acl.allows_filter(who, word);
+            }
+        }
+    }
 }
 
 fn numeric(address: &str) -> bool {
@@ -34,7 +65,7 @@ fn edge(text: &str) {
     let Ok(config) = edge_node::Config::parse(text, Path::new("edge.toml")) else {
         return;
     };
-    if !config.mqtt.listen.iter().all(|a| numeric(a)) || !numeric(&config.status.listen) {
+    if !config.listeners.iter().all(|l| numeric(&l.address)) || !numeric(&config.status.listen) {
         return;
     }
     if config.check().is_ok() {
@@ -77,6 +108,14 @@ fn seeds() -> Vec<(String, Vec<u8>)> {
         named(
             "huge",
             "[log]\nbatch_bytes = 99999999999999999999\nlinger_ms = -1\n",
+        ),
+        named(
+            "acl",
+            "topic read a/#\nuser u\ntopic deny a/b\npattern readwrite %c/x-%u/+\n",
+        ),
+        named(
+            "passwords",
+            "# users\nu:$argon2id$v=19$m=8,t=1,p=1$BwcHBwcHBwcHBwcHBwcHBw$d2VsY29tZXdlbGNvbWV3ZWxjb21ld2VsYw\n",
         ),
         named(
             "route",

@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, VecDeque};
 
 use bytes::Bytes;
 use edge_node::broker::Outlet;
-use headwater_mqtt::{CloseReason, ConnId, ConnInfo, Event};
+use headwater_mqtt::{CloseReason, ConnId, ConnInfo, Event, Login};
 
 use super::{MqttConn, Output};
 
@@ -84,6 +84,10 @@ impl Outlet for Clients {
                 paused,
             });
         }
+    }
+
+    fn authenticate(&mut self, _: ConnId, _: ConnInfo, _: Login) {
+        unreachable!("the simulated machine's settings do not say authenticate");
     }
 
     /// The world says what the sockets took, with [`Clients::written`].
