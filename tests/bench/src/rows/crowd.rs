@@ -242,24 +242,25 @@ async fn stalled(_: &Process, at: SocketAddr, time: Duration, out: &mut Figures)
     Ok(())
 }
 
+/// A bound, and whether a median keeps it.
+type Aim<'a> = (&'a str, fn(f64) -> bool);
+
 fn lines(broker: Broker, f: &Figures) -> Vec<Line> {
     let name = broker.name();
     let ours = broker == Broker::Edge;
     let mut lines = Vec::new();
-    let mut line = |what: String,
-                    values: &[f64],
-                    show: &dyn Fn(&Spread) -> String,
-                    aim: Option<(&str, fn(f64) -> bool)>| {
-        if values.is_empty() {
-            return;
-        }
-        let spread = Spread::of(values.iter().copied());
-        let line = Line::new(format!("{name}: {what}"), show(&spread));
-        lines.push(match aim {
-            Some((bound, kept)) if ours => line.aim(bound, kept(spread.median())),
-            _ => line,
-        });
-    };
+    let mut line =
+        |what: String, values: &[f64], show: &dyn Fn(&Spread) -> String, aim: Option<Aim>| {
+            if values.is_empty() {
+                return;
+            }
+            let spread = Spread::of(values.iter().copied());
+            let line = Line::new(format!("{name}: {what}"), show(&spread));
+            lines.push(match aim {
+                Some((bound, kept)) if ours => line.aim(bound, kept(spread.median())),
+                _ => line,
+            });
+        };
     line(
         format!("RSS per idle connection with one subscription, {CONNECTIONS} of them"),
         &f.bytes_per_connection,
