@@ -57,6 +57,7 @@ fn j6_a_full_budget_refuses_before_anything_is_written() {
     let t = tp("a-0");
     let next = store.next(&t).unwrap();
     store.stage(entry(&t, 0), 0).unwrap_err();
+    assert!(store.usage().is_full);
     assert_eq!(store.next(&t), Some(next), "a refused entry uses no offset");
     // The acks that free space still go through, and then there is room.
     store.commit(0).unwrap();
@@ -67,6 +68,7 @@ fn j6_a_full_budget_refuses_before_anything_is_written() {
         if store.wants_checkpoint() {
             store.checkpoint(Vec::new(), now).unwrap();
         }
+        assert!(!store.usage().is_full, "what the cloud has may go");
         store.stage(entry(&t, n), now).unwrap();
         if n % 16 == 0 {
             store.commit(now).unwrap();
