@@ -141,17 +141,19 @@ fn flush_wire(
 ) -> io::Result<Flushed> {
     let mut bytes = 0;
     loop {
-        let taken = wire.take(out);
-        bytes += taken;
         match wire.write_to(&mut Socket(write)) {
-            Ok(()) if out.is_empty() && !wire.has_output() => break,
-            // It takes nothing more: its good-bye is said.
-            Ok(()) if taken == 0 => return Err(io::ErrorKind::NotConnected.into()),
+            Ok(()) if out.is_empty() => break,
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
             Err(error) => return Err(error),
         }
+        // It holds nothing now, so it has room, unless its good-bye is said.
+        let taken = wire.take(out);
+        if taken == 0 && !out.is_empty() {
+            return Err(io::ErrorKind::NotConnected.into());
+        }
+        bytes += taken;
     }
     Ok(Flushed {
         bytes,

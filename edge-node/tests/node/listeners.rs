@@ -114,6 +114,45 @@ fn both_versions_on_every_kind_of_listener() {
     }
 }
 
+/// More than sockets hold: what does not fit waits below MQTT in pieces, and all of it arrives.
+#[test]
+fn a_reader_that_takes_its_time_gets_everything() {
+    const COUNT: u16 = 390;
+    let place = Place::new();
+    let files = server_files(&place.server);
+    let toml = [
+        listener(""),
+        listener(&files),
+        listener("websocket = true"),
+        listener(&format!("websocket = true\n{files}")),
+    ];
+    let (_process, mqtt) = Process::start_config(&place.dir(), &toml.concat());
+    let ca = place.ca.file();
+    let secure = |at| tls(at, &ca, None, &TLS13);
+    let slow = |stream: Box<dyn Stream>, id| {
+        let mut peer = Peer::welcome(stream, connect(5, id));
+        assert_eq!(peer.subscribe("t").unwrap(), 1);
+        peer
+    };
+    let mut readers = [
+        slow(Box::new(tcp(mqtt[0])), "bare"),
+        slow(Box::new(secure(mqtt[1])), "tls"),
+        slow(Box::new(websocket(tcp(mqtt[2]), "mqtt").unwrap()), "ws"),
+        slow(Box::new(websocket(secure(mqtt[3]), "mqtt").unwrap()), "wss"),
+    ];
+    let mut writer = Peer::welcome(tcp(mqtt[0]), connect(5, "writer"));
+    let payload = |n: u16| n.to_be_bytes().repeat(10_000);
+    for n in 0..COUNT {
+        assert_eq!(writer.publish("t", &payload(n)).unwrap(), 0);
+    }
+    for reader in &mut readers {
+        for n in 0..COUNT {
+            assert!(reader.receive().unwrap().1 == payload(n), "message {n}");
+        }
+        assert!(reader.ping().unwrap());
+    }
+}
+
 #[test]
 fn client_certificates_decide_who_gets_in() {
     let place = Place::new();
