@@ -3,7 +3,7 @@
 
 mod common;
 use common::*;
-use headwater_mqtt::{CloseReason, Config, Refusal};
+use headwater_mqtt::{Access, CloseReason, Config, Identity, Refusal};
 
 const V5: Option<&[u8]> = Some(&[]);
 
@@ -137,6 +137,38 @@ fn no_local_on_a_shared_subscription_is_a_protocol_error() {
     w.send(a, &subscribe(1, &[("t", 1), ("$share/g/t", 1 | 4)], V5));
     assert_eq!(w.read(a).pop().unwrap().disconnect().0, 0x82);
     assert!(matches!(w.closed[&a], CloseReason::Protocol(_)));
+}
+
+/// Everybody may do everything, but one may not read.
+struct OneIsBlind;
+
+impl Access for OneIsBlind {
+    fn may_publish(&self, _: Identity<'_>, _: &str) -> bool {
+        true
+    }
+    fn may_subscribe(&self, _: Identity<'_>, _: &str) -> bool {
+        true
+    }
+    fn may_receive(&self, who: Identity<'_>, _: &str) -> bool {
+        who.client_id != "blind"
+    }
+    fn checks_delivery(&self) -> bool {
+        true
+    }
+}
+
+#[test]
+fn no_message_is_dealt_to_a_member_that_may_not_read_it() {
+    for qos in 0..=2 {
+        let mut w = World::new();
+        w.broker.set_access(Box::new(OneIsBlind));
+        let (p, _) = w.connect(v5("p", true, 0));
+        let group = [("$share/g/t", qos)];
+        let [blind, sees] = ["blind", "sees"].map(|id| join(&mut w, id, &group, 0));
+        publish_all(&mut w, p, "t", qos, 0..10);
+        assert_eq!(got(&mut w, blind).0, Vec::<u32>::new());
+        assert_eq!(got(&mut w, sees).0, (0..10).collect::<Vec<_>>());
+    }
 }
 
 #[test]

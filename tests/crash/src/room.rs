@@ -92,6 +92,11 @@ impl Room {
         });
     }
 
+    /// What the node has laid aside.
+    pub fn reserve_bytes(&self) -> u64 {
+        std::fs::metadata(self.dir.join("reserve")).map_or(0, |reserve| reserve.len())
+    }
+
     /// Something else takes all that is left, to the last byte. Takes more when it is called again.
     pub fn fill(&mut self) {
         let path = self.dir.join("filler");

@@ -1,5 +1,4 @@
-//! TLS, certificates, passwords, rules and WebSockets, with the clients that people use: mosquitto's and
-//! paho. On an edge of its own, without a cloud.
+//! TLS, certificates, passwords, rules and WebSockets, with the clients that people use. On an edge of its own, without a cloud.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -10,10 +9,12 @@ use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, KeyPair, SanType,
 };
 
+use crate::uses::{self, Door};
 use crate::{Checks, publish};
 
 const ACL: &str = "topic read public/#
 topic write interop/#
+topic readwrite use/#
 user anna
 topic readwrite all/#
 pattern write devices/%c/#
@@ -24,6 +25,8 @@ struct Place {
     dir: PathBuf,
     tls: SocketAddr,
     mutual: SocketAddr,
+    /// TLS for everybody.
+    open: SocketAddr,
     ws: SocketAddr,
     wss: SocketAddr,
 }
@@ -95,6 +98,18 @@ pub fn run(out: &Path, dir: &Path, checks: &mut Checks) -> Result<(), String> {
             &format!("paho-mqtt {version} publishes in a WebSocket over TLS"),
             paho(place.wss, &["websockets", &ca]),
         )?;
+    }
+    let ca = PathBuf::from(ca);
+    for (scheme, address) in [("mqtts", place.open), ("ws", place.ws), ("wss", place.wss)] {
+        let ca = (scheme != "ws").then_some(ca.as_path());
+        let door = Door {
+            scheme,
+            address,
+            ca,
+        };
+        uses::paho(out, door, checks)?;
+        uses::mqtt_js(out, door, checks)?;
+        uses::java(out, door, checks)?;
     }
     process.stop();
     Ok(())
@@ -188,6 +203,7 @@ impl Place {
             dir: dir.to_owned(),
             tls: free_port(),
             mutual: free_port(),
+            open: free_port(),
             ws: free_port(),
             wss: free_port(),
         };
@@ -273,6 +289,7 @@ impl Place {
                 self.mutual,
                 &format!("{server}{clients}anonymous = \"never\""),
             ),
+            listener(self.open, &server),
             listener(self.ws, "websocket = true"),
             listener(self.wss, &format!("{server}websocket = true")),
             format!(

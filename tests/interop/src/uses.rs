@@ -1,7 +1,7 @@
 //! MQTT clients that use the edge as their users do: sessions, retained messages, wills, shared
 //! subscriptions, request and response. Each program prints `ok WHAT` for each part that worked.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -70,17 +70,47 @@ pub fn java(out: &Path, door: Door<'_>, checks: &mut Checks) -> Result<(), Strin
     };
     for version in ["3", "5"] {
         let mut command = crate::java(out);
+        if let Some(ca) = door.ca {
+            let trust = trust_store(ca)?;
+            command.arg(format!("-Djavax.net.ssl.trustStore={}", trust.display()));
+            command.arg("-Djavax.net.ssl.trustStorePassword=changeit");
+        }
         let url = format!("{scheme}://localhost:{}", door.address.port());
         command.args(["Use", version, &url]);
+        // Its will over TLS is left out: see Use.java.
+        let parts = 4 - usize::from(version == "5" && door.ca.is_some());
         program(
             &format!("Eclipse Paho Java {version}"),
             door,
             command,
-            4,
+            parts,
             checks,
         )?;
     }
     Ok(())
+}
+
+/// What Java trusts, made of a PEM file by its own tool.
+fn trust_store(ca: &Path) -> Result<PathBuf, String> {
+    let trust = ca.with_extension("p12");
+    if !trust.exists() {
+        let mut keytool = Command::new("keytool");
+        keytool.args([
+            "-importcert",
+            "-noprompt",
+            "-alias",
+            "ca",
+            "-storepass",
+            "changeit",
+        ]);
+        keytool.arg("-file").arg(ca).arg("-keystore").arg(&trust);
+        let status = keytool.stderr(Stdio::null()).status();
+        match status.map_err(|error| format!("keytool: {error}"))? {
+            status if status.success() => {}
+            status => return Err(format!("keytool: {status}")),
+        }
+    }
+    Ok(trust)
 }
 
 fn program(

@@ -197,7 +197,7 @@ impl Broker {
     pub(super) fn serve(&mut self, message: &Arc<Message>) {
         let mut out = std::mem::take(&mut self.deliveries);
         self.state.route(message, &mut out);
-        for deal in self.state.deals(&message.publish) {
+        for deal in self.deals(&message.publish) {
             self.state.deal(&deal, message, &mut out);
         }
         self.deliver(&mut out);

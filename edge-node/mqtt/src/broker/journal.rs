@@ -375,7 +375,7 @@ impl Broker {
         let publish = &message.publish;
         let queued = publish.qos > QoS::AtMostOnce;
         let deals = match queued {
-            true => self.state.deals(publish),
+            true => self.deals(publish),
             false => Vec::new(),
         };
         let durable = |deal: &Deal| self.state.sessions.get(&deal.to).is_some_and(|s| s.durable);

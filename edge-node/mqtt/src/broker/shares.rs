@@ -1,13 +1,52 @@
 //! Shared subscriptions: a member leaves, and what was dealt to it goes to others.
 
-use super::Broker;
+use std::sync::Arc;
+
+use super::conn::Conn;
 use super::journal::Reply;
-use crate::QoS;
+use super::{Broker, identity};
+use crate::seeded::Table;
 use crate::state::op::Op;
-use crate::state::session::Sid;
-use crate::state::{Among, Stray};
+use crate::state::session::{Session, Sid};
+use crate::state::{Among, Deal, Stray};
+use crate::{Access, ConnId, Publish, QoS};
+
+fn may_read(
+    conns: &Table<ConnId, Conn>,
+    access: &dyn Access,
+    session: &Session,
+    publish: &Publish,
+) -> bool {
+    let conn = session.conn.and_then(|id| conns.get(&id));
+    conn.is_none_or(|conn| access.may_receive(identity(conn), &publish.topic))
+}
 
 impl Broker {
+    /// Whom shared subscriptions deal a message to.
+    pub(super) fn deals(&mut self, publish: &Publish) -> Vec<Deal> {
+        let Broker {
+            state,
+            conns,
+            access,
+            checks_delivery,
+            ..
+        } = self;
+        let may = |s: &Session| !*checks_delivery || may_read(conns, &**access, s, publish);
+        state.deals(publish, &may)
+    }
+
+    fn choose(&mut self, share: &Arc<str>, publish: &Publish, among: Among) -> Option<Deal> {
+        let Broker {
+            state,
+            conns,
+            access,
+            checks_delivery,
+            ..
+        } = self;
+        let may = |s: &Session| !*checks_delivery || may_read(conns, &**access, s, publish);
+        state.choose(share, publish, among, &may)
+    }
+
     /// Offers what waits for a member to others of its groups: it lost its connection, or it ends
     /// (`ends`). Ops that say so are for the frame that ends it; nothing happens before that is durable.
     pub(super) fn forward(&mut self, sid: Sid, ends: bool) -> Vec<Op> {
@@ -27,7 +66,7 @@ impl Broker {
             let Some(message) = entry.and_then(|entry| entry.message.clone()) else {
                 continue;
             };
-            let Some(deal) = self.state.choose(&share, &message.publish, among) else {
+            let Some(deal) = self.choose(&share, &message.publish, among) else {
                 continue;
             };
             ops.push(Op::Forward { sid, id, deal });
@@ -100,7 +139,7 @@ impl Broker {
     pub(super) fn deal_strays(&mut self) {
         let strays = std::mem::take(&mut self.state.strays);
         for Stray { share, message } in strays {
-            let deal = self.state.choose(&share, &message.publish, Among::All);
+            let deal = self.choose(&share, &message.publish, Among::All);
             let Some(deal) = deal else { continue };
             let durable = self.state.sessions.get(&deal.to).is_some_and(|s| s.durable);
             if durable && deal.qos > QoS::AtMostOnce {

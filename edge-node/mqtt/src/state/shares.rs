@@ -52,6 +52,10 @@ pub(crate) enum Among {
     DurableBut(Sid),
 }
 
+/// Whether the access rules let a session have the message in question, as far as they can tell: of
+/// one without a connection nobody is asked.
+pub(crate) type MayRead<'a> = &'a dyn Fn(&Session) -> bool;
+
 #[derive(Debug)]
 struct Group {
     members: BTreeMap<Sid, Options>,
@@ -140,7 +144,7 @@ impl Session {
 
 impl State {
     /// Who gets a message, one session of each group that it matches.
-    pub fn deals(&mut self, publish: &Publish) -> Vec<Deal> {
+    pub fn deals(&mut self, publish: &Publish, may_read: MayRead<'_>) -> Vec<Deal> {
         if self.shares.is_empty() {
             return Vec::new();
         }
@@ -151,14 +155,21 @@ impl State {
         let mut deals = Vec::with_capacity(found.len());
         for group in &found {
             let share = self.shares.names.get(&group.key).cloned();
-            deals.extend(share.and_then(|share| self.choose(&share, publish, Among::All)));
+            let chosen = share.and_then(|share| self.choose(&share, publish, Among::All, may_read));
+            deals.extend(chosen);
         }
         self.shares.found = found;
         deals
     }
 
     /// The next member in turn that has room in its window; if none has, the one with the least to do.
-    pub fn choose(&mut self, share: &Arc<str>, publish: &Publish, among: Among) -> Option<Deal> {
+    pub fn choose(
+        &mut self,
+        share: &Arc<str>,
+        publish: &Publish,
+        among: Among,
+        may_read: MayRead<'_>,
+    ) -> Option<Deal> {
         let (_, group) = self.shares.groups.get(share)?;
         let next = Sid(group.last.0.saturating_add(1));
         let turn = group
@@ -170,7 +181,7 @@ impl State {
             let Some(session) = self.sessions.get(sid) else {
                 continue;
             };
-            if session.leaving {
+            if session.leaving || !may_read(session) {
                 continue;
             }
             let qos = options.qos().min(publish.qos);

@@ -59,7 +59,7 @@ pub fn a_full_cloud_refuses_and_goes_on(scratch: &Path) {
     room.wait_reserve(LIMIT);
     room.fill();
     for _ in 0..2 {
-        pipeline.kill_cloud();
+        kill_with_reserve(&mut pipeline, &mut room);
         room.fill();
         pipeline.start_cloud();
         room.wait_reserve(LIMIT);
@@ -70,13 +70,36 @@ pub fn a_full_cloud_refuses_and_goes_on(scratch: &Path) {
         assert!(!consumer.read_all("mqtt").unwrap().is_empty());
     }
 
+    pipeline.publish(Load {
+        publishers: 1,
+        qos: 1,
+        messages: 200,
+        payload_bytes: 1_000,
+    });
+    pipeline.wait_acked(12_200);
     let in_cloud = pipeline.tail.read().unwrap();
     room.empty();
     wait_in_cloud(&pipeline, in_cloud + 100);
     let mut consumer = Consumer::connect(pipeline.cloud.kafka).unwrap();
     assert_eq!(consumer.produce("other", 0, "after").unwrap(), 1);
     let verdict = pipeline.judge().unwrap_or_else(|what| panic!("{what}"));
-    assert_eq!(verdict.acked, 12_000);
+    assert_eq!(verdict.acked, 12_200);
+}
+
+/// Kills the node when it has room laid aside. Who fills the disk while that is in use leaves a node
+/// that waits for room, which is right and not what this is about.
+fn kill_with_reserve(pipeline: &mut Pipeline, room: &mut Room) {
+    for _ in 0..10 {
+        pipeline.kill_cloud();
+        if room.reserve_bytes() > 0 {
+            return;
+        }
+        room.empty();
+        pipeline.start_cloud();
+        room.wait_reserve(LIMIT);
+        room.fill();
+    }
+    panic!("ten times the node was killed while its reserve was in use");
 }
 
 fn wait_in_cloud(pipeline: &Pipeline, count: u64) {
