@@ -76,7 +76,8 @@ impl Pipeline {
             publishers, qos, ..
         } = load;
         for n in 0..publishers {
-            let id = format!("q{qos}-{n}");
+            // No two of a run have one name, whichever load they are of.
+            let id = format!("q{qos}-{}", self.publishers.len());
             let share = load.messages / publishers as u32;
             let rest = if n == 0 {
                 load.messages % publishers as u32
