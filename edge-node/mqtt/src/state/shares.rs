@@ -6,7 +6,9 @@
 //!
 //! # When a member leaves
 //! What was dealt to it and may go to another does ([`Session::forwardable`]): QoS 1, and QoS 2 that
-//! was never sent [MQTT-4.8.2-5]. What finds its session gone when it is applied is a [`Stray`].
+//! was never sent [MQTT-4.8.2-5], in the frame that ends it. What finds its session gone when it is
+//! applied is a [`Stray`]: it is dealt again in a frame of its own, and a crash before that is durable
+//! loses it for the group.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
