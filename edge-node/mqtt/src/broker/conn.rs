@@ -10,7 +10,7 @@ use crate::codec::{Connect, PublishIn, REASON_STRING_BYTES_MAX, Version};
 use crate::limits;
 use crate::state::Delivery;
 use crate::state::session::Sid;
-use crate::{ConnInfo, Stats, Token};
+use crate::{ConnInfo, Stats};
 
 /// How far it is.
 #[derive(Debug)]
@@ -27,9 +27,6 @@ pub(super) enum Stage {
 /// A new subscription that is to get the retained messages it matches, from `after` on.
 #[derive(Debug)]
 pub(super) struct Retained {
-    /// It begins when this frame is over: the message in it was served before the subscription was
-    /// made, and is to be what this one finds.
-    pub not_before: Token,
     pub qos: crate::QoS,
     pub identifiers: Vec<u32>,
     pub after: Option<Arc<str>>,

@@ -104,9 +104,8 @@ impl Broker {
         } else {
             op::encode(token.0, &ops)
         };
-        let first = |m: &Arc<Message>| m.publish.retain && m.publish.qos == QoS::AtMostOnce;
-        if message.as_ref().is_some_and(first) {
-            self.last_retained = token;
+        if let Some(message) = &message {
+            self.state.retained.coming(token.0, message);
         }
         let publish: Option<Publish> = message.as_ref().map(|m| m.publish.clone());
         self.effects.push(Effect::Append(Append {
@@ -139,17 +138,12 @@ impl Broker {
             };
             self.apply(frame);
         }
-        self.retained_go_on();
-    }
-
-    /// Some frames are over: subscriptions may have waited for them.
-    fn retained_go_on(&mut self) {
-        for id in std::mem::take(&mut self.retained_waits) {
-            self.touch(id);
-        }
     }
 
     fn apply(&mut self, frame: Pending) {
+        if let Some(message) = &frame.message {
+            self.state.retained.came(frame.token.0, message);
+        }
         let mut out = std::mem::take(&mut self.deliveries);
         let mut outcome = Outcome::default();
         let mut carried = false;
@@ -272,7 +266,9 @@ impl Broker {
             return;
         };
         self.state.stats.appends_refused += 1;
-        self.retained_go_on();
+        if let Some(message) = &frame.message {
+            self.state.retained.came(token.0, message);
+        }
         match frame.reply {
             Reply::Publish { from, bytes, again } => {
                 self.publish_over(from.conn, bytes);

@@ -34,7 +34,7 @@ use crate::state::session::Sid;
 use crate::state::{Delivery, State};
 use crate::{
     Access, AllowAll, ClientView, CloseReason, Config, ConnId, Effect, Event, Identity,
-    RestoreReport, Stats, Token,
+    RestoreReport, Stats,
 };
 use conn::{Conn, Stage};
 use journal::Pending;
@@ -61,10 +61,6 @@ pub struct Broker {
     /// Frames without anybody waiting that were refused; offered again.
     retry: VecDeque<Pending>,
     retry_armed: bool,
-    /// The last frame with a message that was served before it is retained, at QoS 0; and who has
-    /// subscribed since and waits for it.
-    last_retained: Token,
-    retained_waits: Vec<ConnId>,
     /// When the timer looks at retained messages that end.
     retained_ends_ms: Option<u64>,
     /// Those that ended are on their way out.
@@ -118,8 +114,6 @@ impl Broker {
             pending: VecDeque::new(),
             retry: VecDeque::new(),
             retry_armed: false,
-            last_retained: Token::default(),
-            retained_waits: Vec::new(),
             retained_ends_ms: None,
             retained_ending: false,
             subscribes_pending: 0,

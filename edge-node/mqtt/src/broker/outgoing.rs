@@ -145,10 +145,6 @@ impl Broker {
             let Some(mut scan) = conn.retained.first_entry() else {
                 return;
             };
-            let not_before = scan.get().not_before;
-            if self.pending.front().is_some_and(|p| p.token <= not_before) {
-                return self.retained_waits.push(id);
-            }
             let Some(session) = self.state.sessions.get(&conn.sid) else {
                 return;
             };

@@ -135,7 +135,6 @@ impl Broker {
                     sys.push(filter.clone());
                 }
                 let retained = Retained {
-                    not_before: self.last_retained,
                     qos: filter.qos,
                     identifiers: granted.identifier.into_iter().collect(),
                     after: None,

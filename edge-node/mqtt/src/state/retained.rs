@@ -5,7 +5,7 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 use super::session::Message;
-use crate::topic;
+use crate::{QoS, topic};
 
 /// An answer of [`Retained::next`].
 #[derive(Debug)]
@@ -23,6 +23,9 @@ pub(crate) struct Retained {
     ends: BTreeSet<(u64, Arc<str>)>,
     bytes: usize,
     bytes_max: usize,
+    /// At QoS 0 a message is served before it is durable: who subscribes then is to find it. By topic the
+    /// last one under way, and its frame. Nothing of it survives a restart.
+    coming: BTreeMap<Arc<str>, (u64, Arc<Message>)>,
 }
 
 impl Retained {
@@ -32,6 +35,7 @@ impl Retained {
             ends: BTreeSet::new(),
             bytes: 0,
             bytes_max,
+            coming: BTreeMap::new(),
         }
     }
 
@@ -84,6 +88,27 @@ impl Retained {
         }
     }
 
+    /// A message goes to the journal, in this frame.
+    pub fn coming(&mut self, frame: u64, message: &Arc<Message>) {
+        let publish = &message.publish;
+        if publish.retain && publish.qos == QoS::AtMostOnce {
+            let topic = publish.topic.clone();
+            self.coming.insert(topic, (frame, message.clone()));
+        }
+    }
+
+    /// The frame is durable, or refused.
+    pub fn came(&mut self, frame: u64, message: &Arc<Message>) {
+        let topic = &message.publish.topic;
+        if self
+            .coming
+            .get(topic)
+            .is_some_and(|(last, _)| *last == frame)
+        {
+            self.coming.remove(topic);
+        }
+    }
+
     /// When the next one ends, and which.
     pub fn first_to_end(&self) -> Option<&(u64, Arc<str>)> {
         self.ends.first()
@@ -114,7 +139,26 @@ impl Retained {
             Some(after) => Bound::Excluded(after),
             None => Bound::Included(prefix),
         };
-        for (topic, message) in self.by_topic.range::<str, _>((from, Bound::Unbounded)) {
+        let range = (from, Bound::Unbounded);
+        let mut kept = self.by_topic.range::<str, _>(range).peekable();
+        let mut coming = self.coming.range::<str, _>(range).peekable();
+        loop {
+            // In order of topics; what is coming takes the place of what is there.
+            let next_kept = kept.peek().map(|(topic, _)| *topic);
+            let (topic, message) = match coming.peek() {
+                Some((topic, (_, message))) if next_kept.is_none_or(|k| *topic <= k) => {
+                    if next_kept == Some(topic) {
+                        kept.next();
+                    }
+                    let found = (*topic, message);
+                    coming.next();
+                    found
+                }
+                _ => match kept.next() {
+                    Some(found) => found,
+                    None => break,
+                },
+            };
             if !topic.starts_with(prefix) {
                 break;
             }
@@ -122,7 +166,8 @@ impl Retained {
                 return Scan::Later;
             }
             *budget -= 1;
-            if topic::matches(filter, topic) {
+            // Only one that is coming is empty: it deletes.
+            if !message.publish.payload.is_empty() && topic::matches(filter, topic) {
                 return Scan::Found(message.clone());
             }
         }
