@@ -7,9 +7,9 @@
 //! may ask. From another machine they are refused even with the token: HTTP would show it to the way.
 
 use std::fs::{OpenOptions, Permissions};
-use std::io::{self, Write};
+use std::io;
 use std::net::IpAddr;
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{FileExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
 use crate::random;
@@ -72,14 +72,14 @@ fn is_same(ours: &[u8], theirs: &[u8]) -> bool {
 
 /// Over the token of the last start, in place: that needs no room.
 fn write(path: &Path, token: &str) -> io::Result<()> {
-    let mut file = OpenOptions::new()
+    let file = OpenOptions::new()
         .create(true)
         .truncate(false)
         .write(true)
         .mode(0o600)
         .open(path)?;
     file.set_permissions(Permissions::from_mode(0o600))?;
-    file.write_all(token.as_bytes())?;
+    file.write_all_at(token.as_bytes(), 0)?;
     file.set_len(token.len() as u64)
 }
 
