@@ -1,8 +1,8 @@
 //! The broker machine. Each file holds one part of what it does:
 //! `connect` (CONNECT to CONNACK, take-over), `incoming` (publishes from clients), `outgoing`
-//! (publishes to clients), `rate` (publishes a second), `subscribe`, `shares` (whom a shared subscription's messages go to when a
-//! member leaves), `journal` (appends, what happens when they are durable or refused), `close` (ends of
-//! connections and sessions, wills), `timers`, `sys` (`$SYS` topics).
+//! (publishes to clients), `rate` (publishes a second), `subscribe`, `shares` (whom a shared
+//! subscription's messages go to when a member leaves), `journal` (appends, what happens when they are
+//! durable or refused), `close` (ends of connections and sessions, wills), `timers`, `sys` (`$SYS`).
 //!
 //! # A full disk
 //! A publish that the log refuses for want of room is answered with reason 0x97 on v5. On 3.1.1,
