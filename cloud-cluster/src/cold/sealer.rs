@@ -4,7 +4,8 @@
 //! One round, in this order, each step durable before the next begins:
 //! ```text
 //! mark: position P and the rows that changed    -> what the state was at P
-//! per partition with hot batches in frames < P: -> large or old: segment objects, AddSegment entry
+//! per partition with hot batches in frames < P: -> large, old, or too much is hot: segment objects,
+//!                                                  AddSegment entry
 //!                                                  else: carried forward in the journal (J8)
 //! checkpoint rows as of P                       -> the journal before P may go
 //! ```
@@ -44,7 +45,7 @@ pub struct SealConfig {
     pub interval: Duration,
     /// A partition with fewer hot bytes is carried forward...
     pub partition_bytes_min: u64,
-    /// ... unless its oldest hot batch is older than this.
+    /// ... unless its oldest hot batch is older than this, or small ones alone fill `hot_bytes`.
     pub partition_age_ms_max: i64,
     /// Log bytes of one segment.
     pub segment_bytes: u64,
@@ -173,13 +174,14 @@ impl Sealer {
     pub async fn round(&mut self) -> Result<(), SealError> {
         let mark = self.log.mark().await.map_err(SealError::retry)?;
         let is_news = !mark.rows.is_empty() || !self.owed.is_empty();
-        if !is_news && !mark.hot.iter().any(|(tp, _)| self.is_worth_a_segment(tp)) {
+        let sealed = self.to_seal(&mark.hot);
+        if !is_news && sealed.is_empty() {
             return Ok(());
         }
         self.owed.extend(mark.rows);
         let mut stragglers = Vec::new();
         for (tp, end) in mark.hot {
-            if self.is_worth_a_segment(&tp) {
+            if sealed.contains(&tp) {
                 self.seal(&tp, end).await?;
             } else {
                 stragglers.extend(self.straggler(&tp, end, mark.at));
@@ -191,12 +193,33 @@ impl Sealer {
         self.store(mark.at).await
     }
 
-    fn is_worth_a_segment(&self, tp: &TopicPartition) -> bool {
-        let Some((bytes, at_ms)) = self.machine.hot.partition(tp).and_then(|log| log.held()) else {
-            return false;
-        };
-        bytes >= self.config.partition_bytes_min
-            || self.clock.wall_ms() - at_ms >= self.config.partition_age_ms_max
+    /// The partitions that are worth a segment; and of the others the largest, when together they hold
+    /// so much that new data would wait. Half of it goes then: the next round is not due at once.
+    fn to_seal(&self, hot: &[(TopicPartition, Offset)]) -> BTreeSet<TopicPartition> {
+        let now_ms = self.clock.wall_ms();
+        let (mut sealed, mut small, mut left) = (BTreeSet::new(), Vec::new(), 0);
+        for (tp, _) in hot {
+            let log = self.machine.hot.partition(tp);
+            let Some((bytes, at_ms)) = log.and_then(|log| log.held()) else {
+                continue;
+            };
+            // A clock that went back makes batches of the future: they are no younger for it.
+            let is_old = now_ms.abs_diff(at_ms) >= self.config.partition_age_ms_max as u64;
+            if is_old || bytes >= self.config.partition_bytes_min {
+                sealed.insert(tp.clone());
+            } else {
+                small.push((bytes, tp));
+                left += bytes;
+            }
+        }
+        if left >= self.config.hot_bytes {
+            small.sort_unstable();
+            while let Some((bytes, tp)) = small.pop().filter(|_| left > self.config.hot_bytes / 2) {
+                left -= bytes;
+                sealed.insert(tp.clone());
+            }
+        }
+        sealed
     }
 
     /// Seals what is hot below `end` into one or more segments.

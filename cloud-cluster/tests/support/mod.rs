@@ -252,6 +252,15 @@ pub fn batch(producer: i64, first: i32, count: i32) -> Bytes {
     bytes.into()
 }
 
+/// A batch of one record of so many bytes, not compressed.
+pub fn large_batch(bytes: usize) -> Bytes {
+    let mut builder = BatchBuilder::new(Offset(0), Level::None);
+    builder
+        .push(&NewRecord::new(1_763_800_000_000, "key", "x".repeat(bytes)))
+        .unwrap();
+    builder.finish().into()
+}
+
 /// What a process that must not start says.
 pub fn fails(mut command: Command) -> String {
     let output = command.stderr(Stdio::piped()).output().unwrap();
