@@ -154,13 +154,11 @@ fn open_new(
         Some(o.incarnation) != parent
     });
     // A fork starts where the cloud said: if it holds nothing up to there, it has lost it since.
-    let held = streams.others(incarnation).map(|s| s.next).max();
-    let origin = session.origin;
-    let lost = held.unwrap_or(Offset::ZERO) < origin;
-    let alarm = match lost {
+    let (origin, held) = (session.origin, held_of(streams, incarnation, session));
+    let alarm = match held < origin {
         true => Some(AlarmKind::CloudWentBack {
             acked: origin,
-            next: held.unwrap_or_default(),
+            next: held,
         }),
         false => rival.map(|other| AlarmKind::TwoLive { other }),
     };
@@ -180,6 +178,18 @@ fn open_new(
         opened.forked = session.parent;
     }
     outcome
+}
+
+/// Up to where this edge's records are held under other names: its parent's, or those of streams that
+/// share a boot with it. A stream of another card says nothing, however far it reaches.
+fn held_of(streams: &EdgeStreams, incarnation: Incarnation, session: &SessionEntry) -> Offset {
+    let parent = session.parent.map(|p| p.incarnation);
+    let held = streams.others(incarnation).filter_map(|other| {
+        let is_parent = parent == Some(other.incarnation);
+        let shared = lineage::shared(other, &session.spans);
+        shared.max(is_parent.then_some(other.next))
+    });
+    held.max().unwrap_or_default()
 }
 
 /// Another incarnation that was heard a short time ago and that `counts`.

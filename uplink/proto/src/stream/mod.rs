@@ -11,6 +11,8 @@ mod entry;
 mod lineage;
 mod outcome;
 mod state;
+#[cfg(test)]
+mod tests;
 
 pub use entry::{DataEntry, EntryError, GapEntry, SessionEntry, StreamEntry};
 pub use outcome::{GapRecord, Opened, StreamOutcome};
