@@ -105,7 +105,10 @@ pub(crate) fn decode_header(bytes: &[u8]) -> Option<(FileHeader, Vec<u8>)> {
         marks: [mark(48), mark(72)],
     };
     let numbers = [header.sequence, header.first, header.synced];
-    if numbers.iter().any(|n| *n > POSITION_MAX) || !header.marks.iter().all(Mark::is_plausible) {
+    // What a checkpoint holds was synced before the file began.
+    let end = header.first.max(header.synced);
+    let holds = |mark: &Mark| mark.is_plausible() && mark.at <= end;
+    if numbers.iter().any(|n| *n > POSITION_MAX) || !header.marks.iter().all(holds) {
         return None;
     }
     Some((header, whole[FILE_HEADER_BYTES..].to_vec()))

@@ -205,6 +205,29 @@ impl Survey {
         bound.max(claimed.map_or(0, |(synced, _)| *synced))
     }
 
+    /// A group is synced as a whole: who says that its first frames are, says it of all. Only forged
+    /// numbers name less than that, and the rest of the group would be left behind with its file.
+    fn group_end(&self, bound: u64) -> Result<u64, LogError> {
+        for f in &self.files {
+            let inside = |run: &&Run| run.frames.start < bound && bound < run.frames.end;
+            let Some(run) = f.scanned.runs.iter().find(inside) else {
+                continue;
+            };
+            let i = run.stops.partition_point(|s| s.0 <= bound).max(1) - 1;
+            let (mut next, mut at) = run.stops[i];
+            while next < bound {
+                let Some((place, header)) = following(&*f.file, &f.path, at, run.salt, next)?
+                else {
+                    break;
+                };
+                next = header.frames_range().end;
+                at = place + header.total_bytes();
+            }
+            return Ok(next.min(f.limit).max(bound));
+        }
+        Ok(bound)
+    }
+
     /// Goes on after what counts: frames from `from` are replayed, older ones are in the
     /// checkpoint that `marks` names first. When it returns all that is replayed is synced.
     pub fn resume(
@@ -217,7 +240,7 @@ impl Survey {
             let dir = &self.cfg.dir;
             self.disk.sync_dir(dir).map_err(LogError::sync(dir))?;
         }
-        let bound = self.bound(from);
+        let bound = self.group_end(self.bound(from))?;
         let (end, void) = self.choose_runs(from, bound);
         if self.cfg.rules.j1() && self.cfg.rules.j4() {
             self.erase(&void, end)?;

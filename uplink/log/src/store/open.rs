@@ -359,16 +359,22 @@ impl Replay {
         } = self;
         store.clock_seen = store.clock_base;
         store.segment_bytes = store.table.partitions.iter().map(|p| p.log.bytes()).sum();
+        for (number, gap) in &holes {
+            store.table.partitions[*number].meta.add_gap(*gap);
+        }
+        // Before anything is written: a new file's header says where the logs begin.
+        for (partition, untold) in store.table.partitions.iter_mut().zip(untold) {
+            if untold.is_some() {
+                partition.meta.begin_with_gaps();
+            }
+        }
         store.journal_start(&holes, start)?;
         let gaps = holes.iter().map(|(number, gap)| {
             let tp = &store.table.partitions[*number].meta.tp;
             format!("{tp}: offsets {}..{} are lost", gap.from, gap.to)
         });
         out.notes.extend(gaps);
-        for (partition, untold) in store.table.partitions.iter_mut().zip(untold) {
-            if untold.is_some() {
-                partition.meta.begin_with_gaps();
-            }
+        for partition in &mut store.table.partitions {
             partition.meta.prune();
             partition.publish();
             partition.extend_over_gaps();
@@ -384,8 +390,7 @@ impl Store {
     /// GAPs that recovery found and BOOT, durable before the first record (U1).
     fn journal_start(&mut self, holes: &[(usize, Gap)], start: &Start) -> Result<(), LogError> {
         for (number, gap) in holes {
-            let meta = &mut self.table.partitions[*number].meta;
-            meta.add_gap(*gap);
+            let meta = &self.table.partitions[*number].meta;
             let frame = frames::encode(&GapFrame {
                 tp: meta.tp.clone(),
                 gap: *gap,
