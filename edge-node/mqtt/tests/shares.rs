@@ -387,3 +387,64 @@ fn whom_a_message_was_dealt_to_survives_crash_and_checkpoint() {
         );
     }
 }
+
+/// Dealt and ended in one commit, and no power after it: the next start knows who has the message.
+#[test]
+fn what_a_member_leaves_behind_survives_a_crash_at_once() {
+    let ends: [fn(&mut World, u64); 2] = [
+        |w, a| w.send(a, &[0xe0, 7, 0, 5, 17, 0, 0, 0, 0]),
+        |w, _| {
+            let again = w.open();
+            w.send(again, &v5("a", true, 60).bytes());
+        },
+    ];
+    for (end, there) in ends.into_iter().flat_map(|end| [(end, false), (end, true)]) {
+        let mut w = World::new();
+        let (p, _) = w.connect(v5("p", true, 0));
+        let group = [("$share/g/t", 1)];
+        let a = join(&mut w, "a", &group, 60);
+        let b = join(&mut w, "b", &group, 60);
+        // Both have had one: the next is a's.
+        publish_all(&mut w, p, "t", 1, 0..2);
+        for conn in [a, b] {
+            let ids = got(&mut w, conn).1;
+            ids.iter().for_each(|id| w.send(conn, &puback(*id)));
+        }
+        if !there {
+            w.send(b, &DISCONNECT);
+            publish_all(&mut w, p, "t", 1, 2..3);
+            let ids = got(&mut w, a).1;
+            ids.iter().for_each(|id| w.send(a, &puback(*id)));
+        }
+        w.sync = false;
+        w.send(p, &publish("t", "7", 1, 9).v5(&[]).bytes());
+        end(&mut w, a);
+        w.fsync(w.journal.len() - w.durable);
+        w.crash();
+        w.sync = true;
+        let b = join(&mut w, "b", &group, 60);
+        assert_eq!(got(&mut w, b).0, [7], "b is there: {there}");
+        w.compare();
+    }
+}
+
+/// A session that ends with its connection takes what it was dealt with it, and nobody gets it anew.
+#[test]
+fn what_a_passing_member_had_is_not_dealt_again_by_a_restart() {
+    let mut w = World::new();
+    let (p, _) = w.connect(v5("p", true, 0));
+    let group = [("$share/g/t", 1)];
+    let passing = join(&mut w, "passing", &group, 0);
+    let lasting = join(&mut w, "lasting", &group, 60);
+    publish_all(&mut w, p, "t", 1, 0..10);
+    let mine = got(&mut w, lasting);
+    mine.1.iter().for_each(|id| w.send(lasting, &puback(*id)));
+    let (theirs, ids) = got(&mut w, passing);
+    ids.iter().for_each(|id| w.send(passing, &puback(*id)));
+    assert_eq!((mine.0.len(), theirs.len()), (5, 5));
+    w.crash();
+    let lasting = join(&mut w, "lasting", &group, 60);
+    assert_eq!(got(&mut w, lasting).0, Vec::<u32>::new());
+    assert_eq!(w.broker.stats().queued, 0);
+    w.compare();
+}

@@ -20,7 +20,8 @@ pub(super) struct Pending {
     pub token: Token,
     pub ops: Vec<Op>,
     pub message: Option<Arc<Message>>,
-    /// Whom the message goes to by shared subscriptions, unless an op says so.
+    /// Whom the message goes to by shared subscriptions, of sessions that end with their connection: no
+    /// op says so.
     pub deals: Vec<Deal>,
     pub reply: Reply,
 }
@@ -156,8 +157,13 @@ impl Broker {
                 self.touch_session(*sid);
             }
         }
-        if let Some(message) = frame.message.filter(|_| !carried) {
-            self.state.accept(&message, &frame.deals, &mut out);
+        if let Some(message) = frame.message {
+            if !carried {
+                self.state.accept(&message, &[], &mut out);
+            }
+            for deal in &frame.deals {
+                self.state.deal(deal, &message, &mut out);
+            }
         }
         self.deliver(&mut out);
         self.deliveries = out;
@@ -361,7 +367,7 @@ impl Broker {
         }
     }
 
-    /// What a frame's op says of its message, and whom shared subscriptions deal it to. An op has to
+    /// What a frame's op says of its message, and whom else shared subscriptions deal it to. An op has to
     /// carry the message if it is retained or a session that outlives its connection gets it.
     pub(super) fn publish_op(
         &mut self,
@@ -374,22 +380,23 @@ impl Broker {
             true => self.deals(publish),
             false => Vec::new(),
         };
-        let durable = |deal: &Deal| self.state.sessions.get(&deal.to).is_some_and(|s| s.durable);
+        let lasts = |deal: &Deal| self.state.sessions.get(&deal.to).is_some_and(|s| s.durable);
+        let (deals, passing): (Vec<Deal>, Vec<Deal>) = deals.into_iter().partition(lasts);
         let carry = publish.retain
-            || deals.iter().any(durable)
+            || !deals.is_empty()
             || (queued
                 && (self.subscribes_pending > 0 || self.state.durable_match(&publish.topic)));
-        if carry && !deals.is_empty() {
+        if !deals.is_empty() {
             let message = message.clone();
             let op = Op::Dealt {
                 from,
                 message,
                 deals,
             };
-            return (Some(op), Vec::new());
+            return (Some(op), passing);
         }
         let message = carry.then(|| message.clone());
         let op = (from.is_some() || carry).then_some(Op::Publish { from, message });
-        (op, deals)
+        (op, passing)
     }
 }

@@ -168,6 +168,7 @@ impl State {
                         state.apply(op, &mut ignored);
                         ignored.clear();
                         state.strays.clear();
+                        state.heirs.clear();
                     }
                     state.applied = token;
                     report.ops_applied += 1;
