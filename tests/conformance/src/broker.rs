@@ -2,7 +2,6 @@
 //! of what went over the wire.
 
 use std::cell::{Cell, RefCell};
-use std::net::TcpStream;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, SystemTime};
 
@@ -10,6 +9,7 @@ use crate::client::Client;
 use crate::packets::{Connect, Message, Will};
 use crate::registry::Failure;
 use crate::run::Target;
+use crate::stream::{InFrames, Stream};
 use crate::wire::{Frame, Packet, Properties, Version, kind, property};
 
 /// Life of the sessions that cases leave behind on 5.0 until they are tidied up.
@@ -87,10 +87,30 @@ impl Broker {
         self.retained.borrow_mut().push(topic.to_owned());
     }
 
-    /// A TCP connection, nothing sent yet.
+    /// A connection, nothing sent yet.
     pub fn dial(&self) -> Result<Client<'_>, Failure> {
-        let stream = TcpStream::connect_timeout(&self.target.address, self.wait);
-        let stream = stream.map_err(|error| format!("{}: {error}", self.target.address))?;
+        if self.target.over_websocket {
+            let client = self.websocket(&["mqtt"])?;
+            return client.ok_or_else(|| Failure(crate::cases::NO_ADDRESS.into()));
+        }
+        let address = self.target.address;
+        let stream = Stream::tcp(address, self.wait);
+        let stream = stream.map_err(|error| format!("{address}: {error}"))?;
+        Ok(self.connected(Stream::Tcp(stream)))
+    }
+
+    /// A WebSocket with these sub-protocols on offer, if it is known where the broker has one.
+    pub fn websocket(&self, offered: &[&str]) -> Result<Option<Client<'_>>, Failure> {
+        let Some(address) = self.target.websocket else {
+            return Ok(None);
+        };
+        let stream = Stream::tcp(address, self.wait);
+        let stream = stream.map_err(|error| format!("{address}: {error}"))?;
+        let frames = InFrames::open(stream, offered)?;
+        Ok(Some(self.connected(Stream::WebSocket(Box::new(frames)))))
+    }
+
+    fn connected(&self, stream: Stream) -> Client<'_> {
         self.clients.set(self.clients.get() + 1);
         Client::new(self, stream, self.clients.get())
     }

@@ -2,13 +2,13 @@
 
 use std::collections::VecDeque;
 use std::io::{ErrorKind, Read, Write};
-use std::net::{Shutdown, TcpStream};
 use std::time::{Duration, Instant};
 
 use crate::broker::Broker;
 use crate::packets::{self, Message};
 use crate::read;
 use crate::registry::Failure;
+use crate::stream::Stream;
 use crate::wire::{Delivery, Frame, Packet, Properties, Received, Version, kind};
 
 /// How long a connection is watched after a PINGRESP for something that must not come.
@@ -27,7 +27,7 @@ pub struct Client<'b> {
     pub last_bytes: usize,
     broker: &'b Broker,
     number: u32,
-    stream: TcpStream,
+    stream: Stream,
     buffer: Vec<u8>,
     passed_over: VecDeque<Packet>,
     ids: u16,
@@ -41,11 +41,8 @@ enum Heard {
 }
 
 impl<'b> Client<'b> {
-    pub fn new(broker: &'b Broker, stream: TcpStream, number: u32) -> Result<Client<'b>, Failure> {
-        let set = stream.set_nodelay(true);
-        set.and_then(|()| stream.set_write_timeout(Some(broker.wait)))
-            .map_err(|error| format!("a socket option: {error}"))?;
-        Ok(Client {
+    pub fn new(broker: &'b Broker, stream: Stream, number: u32) -> Client<'b> {
+        Client {
             version: broker.version,
             session_present: false,
             connack: Received::default(),
@@ -56,7 +53,26 @@ impl<'b> Client<'b> {
             buffer: Vec::new(),
             passed_over: VecDeque::new(),
             ids: 0,
-        })
+        }
+    }
+
+    /// What the broker's answer to a WebSocket's opening chose.
+    pub fn sub_protocol(&self) -> Option<&str> {
+        match &self.stream {
+            Stream::Tcp(_) => None,
+            Stream::WebSocket(frames) => frames.protocol.as_deref(),
+        }
+    }
+
+    /// A text frame, where there are frames.
+    pub fn send_text(&mut self, text: &str) {
+        self.broker
+            .note(format!("{} > text frame {text:?}", self.number));
+        if let Stream::WebSocket(frames) = &mut self.stream {
+            if let Err(error) = frames.send_text(text) {
+                self.broker.note(format!("{} > {error}", self.number));
+            }
+        }
     }
 
     pub fn send(&mut self, frame: &Frame) {
@@ -103,7 +119,7 @@ impl<'b> Client<'b> {
             if left.is_zero() {
                 return Ok(Heard::Nothing);
             }
-            let set = self.stream.set_read_timeout(Some(left));
+            let set = self.stream.set_read_timeout(left);
             set.map_err(|error| format!("a socket option: {error}"))?;
             let mut chunk = [0; 16384];
             match self.stream.read(&mut chunk) {
@@ -371,7 +387,7 @@ impl<'b> Client<'b> {
     }
 
     fn end(&mut self) -> Result<(), Failure> {
-        let _ = self.stream.shutdown(Shutdown::Write);
+        let _ = self.stream.end();
         self.until_closed().map(drop)
     }
 }

@@ -26,4 +26,5 @@ pub mod read;
 pub mod registry;
 pub mod run;
 pub mod statements;
+pub mod stream;
 pub mod wire;

@@ -15,6 +15,12 @@ struct Arguments {
     /// Where the broker listens for MQTT over TCP
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:1883")]
     address: String,
+    /// Where it listens for MQTT in a WebSocket: section 6 is held too
+    #[arg(long, value_name = "HOST:PORT")]
+    websocket: Option<String>,
+    /// Every case goes over the WebSocket
+    #[arg(long, requires = "websocket")]
+    over_websocket: bool,
     /// Only cases whose name or statement contains this
     #[arg(long, value_name = "SUBSTRING", default_value = "")]
     only: String,
@@ -58,7 +64,19 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
+    let websocket = match arguments.websocket.as_deref().map(resolve).transpose() {
+        Ok(websocket) => websocket,
+        Err(error) => {
+            eprintln!(
+                "--websocket {}: {error}",
+                arguments.websocket.unwrap_or_default()
+            );
+            return ExitCode::FAILURE;
+        }
+    };
     let target = Target {
+        websocket,
+        over_websocket: arguments.over_websocket,
         wait: Duration::from_secs(arguments.wait),
         workers: arguments.workers as usize,
         ..Target::new(address)

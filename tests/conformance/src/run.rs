@@ -12,6 +12,10 @@ use crate::registry::{Case, Outcome, Seen};
 #[derive(Debug, Clone, Copy)]
 pub struct Target {
     pub address: SocketAddr,
+    /// Where it speaks MQTT in a WebSocket; without it section 6 has no object.
+    pub websocket: Option<SocketAddr>,
+    /// Every case goes there.
+    pub over_websocket: bool,
     /// How long something that must come may take.
     pub wait: Duration,
     /// Cases at the same time. Most of their time they wait.
@@ -22,6 +26,8 @@ impl Target {
     pub fn new(address: SocketAddr) -> Target {
         Target {
             address,
+            websocket: None,
+            over_websocket: false,
             wait: Duration::from_secs(10),
             workers: 32,
         }

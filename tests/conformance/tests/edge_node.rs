@@ -9,10 +9,24 @@ use e2e::nodes::Edge;
 
 #[test]
 fn every_statement_holds_but_those_known() {
+    holds(false);
+}
+
+#[test]
+fn every_statement_holds_in_a_websocket_too() {
+    holds(true);
+}
+
+fn holds(over_websocket: bool) {
     let dir = tempfile::tempdir().unwrap();
-    let edge = Edge::new(dir.path(), None);
+    let edge = Edge::new(dir.path(), None).with_websocket();
     let mut process = edge.start();
-    let verdicts = run::run(Target::new(edge.mqtt), &registry::cases());
+    let target = Target {
+        websocket: edge.websocket,
+        over_websocket,
+        ..Target::new(edge.mqtt)
+    };
+    let verdicts = run::run(target, &registry::cases());
     assert!(
         process.alive(),
         "edge-node ended: {}",

@@ -94,6 +94,8 @@ pub struct Edge {
     pub bundle: Option<PathBuf>,
     pub mqtt: SocketAddr,
     pub status: SocketAddr,
+    /// In a WebSocket; `None`: no such listener.
+    pub websocket: Option<SocketAddr>,
     /// Settings beyond the flags.
     pub config: Option<PathBuf>,
 }
@@ -106,8 +108,21 @@ impl Edge {
             bundle,
             mqtt: free_port(),
             status: free_port(),
+            websocket: None,
             config: None,
         }
+    }
+
+    /// With a listener for WebSockets beside the plain one.
+    pub fn with_websocket(mut self) -> Edge {
+        let websocket = free_port();
+        let toml = format!(
+            "[[listeners]]\naddress = \"{}\"\n[[listeners]]\naddress = \"{websocket}\"\n\
+             websocket = true\n",
+            self.mqtt
+        );
+        self.websocket = Some(websocket);
+        self.with_config(&toml)
     }
 
     /// With these settings, which the flags for addresses and directory still override.
@@ -131,8 +146,10 @@ impl Edge {
     pub fn spawn(&self, program: &Path) -> Process {
         let mut args = strings(&["run", "--data-dir"]);
         args.push(self.dir.join("data").display().to_string());
-        for (flag, address) in [("--mqtt", self.mqtt), ("--status", self.status)] {
-            args.extend([flag.to_owned(), address.to_string()]);
+        args.extend(["--status".to_owned(), self.status.to_string()]);
+        // The flag takes the place of all listeners in the file.
+        if self.websocket.is_none() {
+            args.extend(["--mqtt".to_owned(), self.mqtt.to_string()]);
         }
         args.extend(config_flag(self.config.as_deref()));
         if let Some(bundle) = &self.bundle {

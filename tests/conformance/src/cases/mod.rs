@@ -27,6 +27,7 @@ mod subscribe;
 mod topics;
 mod transport;
 mod unsubscribe;
+mod websocket;
 mod will;
 
 use crate::registry::Rule;
@@ -61,7 +62,11 @@ pub const ALL: &[(&str, &[Rule])] = &[
     ("disconnect", disconnect::RULES),
     ("auth", auth::RULES),
     ("errors", errors::RULES),
+    ("websocket", websocket::RULES),
 ];
+
+/// Why a case of section 6 has no object.
+pub const NO_ADDRESS: &str = "no --websocket address is given";
 
 /// What nearly every case needs.
 mod prelude {

@@ -156,6 +156,9 @@ fn read_index(
     }
 }
 
+/// Problems of one index that are named one by one.
+const SHOWN_MAX: usize = 16;
+
 fn verify_index(
     disk: &dyn Disk,
     partition: &Path,
@@ -240,7 +243,14 @@ fn verify_timeindex(
 
 /// The last segment's indexes are synced with its log; behind a crash they may be stale, and the
 /// next start builds them anew.
-fn sort_out(found: Vec<Damage>, last: bool, verified: &mut Verified) {
+fn sort_out(mut found: Vec<Damage>, last: bool, verified: &mut Verified) {
+    // An index that is not this log's has something to say of each of its entries.
+    let more = found.len().saturating_sub(SHOWN_MAX);
+    if let Some(next) = found.get(SHOWN_MAX).cloned().filter(|_| more > 1) {
+        found.truncate(SHOWN_MAX);
+        let what = format!("this and {} more of the kind", more - 1);
+        found.push(Damage { what, ..next });
+    }
     match last {
         true => verified.notes.extend(found),
         false => verified.damages.extend(found),
