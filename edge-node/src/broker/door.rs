@@ -9,7 +9,7 @@ use headwater_gate::Refusals;
 use headwater_mqtt::{ConnInfo, Limits};
 
 use super::inbox::Inbox;
-use super::wire::{Wire, WireError};
+use super::wire::{Origins, Wire, WireError};
 use crate::config::{CertificateUser, Listener};
 use crate::tls::{self, Tls};
 
@@ -34,7 +34,7 @@ pub(super) struct Door {
     pub(super) anonymous: bool,
     pub(super) refusals: Refusals,
     pub(super) tls: RefCell<Option<Tls>>,
-    websocket: bool,
+    websocket: Option<Origins>,
     certificate_user: CertificateUser,
     limits: Limits,
     rates: Option<RefCell<Rates>>,
@@ -64,7 +64,7 @@ impl Door {
             anonymous: setup.lets_anybody_in(address),
             refusals: Refusals::new("mqtt"),
             tls: RefCell::new(tls),
-            websocket: setup.websocket,
+            websocket: (setup.websocket).then(|| setup.websocket_origins.clone().into()),
             certificate_user: setup.certificate_user,
             limits: Limits {
                 connections_max: above_0(setup.connections_max),
@@ -80,7 +80,7 @@ impl Door {
 
     /// Whether its connections begin with a handshake below MQTT.
     pub(super) fn is_layered(&self) -> bool {
-        self.websocket || self.tls.borrow().is_some()
+        self.websocket.is_some() || self.tls.borrow().is_some()
     }
 
     /// Counts a new connection.
@@ -101,7 +101,7 @@ impl Door {
     /// For a new connection of a layered listener.
     pub(super) fn wire(&self) -> Result<Wire, WireError> {
         let config = self.tls.borrow().as_ref().map(|tls| tls.config.clone());
-        Wire::new(config, self.websocket)
+        Wire::new(config, self.websocket.clone())
     }
 
     /// What the machine is told of a connection whose handshakes are over.

@@ -16,6 +16,8 @@ pub struct Listener {
     pub address: String,
     /// MQTT in a WebSocket instead of bare.
     pub websocket: bool,
+    /// Web pages that may connect, by origin; empty: all. Programs send no origin, and may.
+    pub websocket_origins: Vec<String>,
     /// PEM file with the server's certificate chain; empty: no TLS.
     pub certificate: String,
     /// PEM file with its key.
@@ -95,6 +97,7 @@ impl Default for Listener {
         Listener {
             address: "127.0.0.1:1883".into(),
             websocket: false,
+            websocket_origins: Vec::new(),
             certificate: String::new(),
             key: String::new(),
             client_certificates: ClientCertificates::None,
@@ -139,6 +142,7 @@ impl Listener {
         let key = |name: &str| format!("listeners[{index}].{name}");
         let address = socket(&key("address"), &self.address)?;
         self.check_tls(&key)?;
+        self.check_origins(&key)?;
         positive(&key("packet_bytes_max"), self.packet_bytes_max as u64)?;
         if self.packet_bytes_max > headwater_mqtt::limits::PACKET_BYTES_MAX {
             let valid = format!("at most {}", headwater_mqtt::limits::PACKET_BYTES_MAX);
@@ -162,6 +166,26 @@ impl Listener {
             return Err(value(&key("anonymous"), shown, valid));
         }
         Ok(())
+    }
+
+    fn check_origins(&self, key: &dyn Fn(&str) -> String) -> Result<(), ConfigError> {
+        let partial = |origin: &&String| match origin.split_once("://") {
+            Some((scheme, host)) => scheme.is_empty() || host.is_empty() || host.contains('/'),
+            None => true,
+        };
+        let key = key("websocket_origins");
+        match self.websocket_origins.first() {
+            Some(origin) if !self.websocket => {
+                Err(value(&key, origin, "only with websocket = true".into()))
+            }
+            _ => match self.websocket_origins.iter().find(partial) {
+                Some(origin) => {
+                    let valid = "scheme, host and perhaps port: https://panel.example".into();
+                    Err(value(&key, origin, valid))
+                }
+                None => Ok(()),
+            },
+        }
     }
 
     fn check_tls(&self, key: &dyn Fn(&str) -> String) -> Result<(), ConfigError> {

@@ -119,6 +119,18 @@ fn errors_name_key_value_and_what_is_valid() {
             &["listeners[0].client_certificates", "none", "required"],
         ),
         (
+            "[[listeners]]\nwebsocket_origins = [\"https://a.example\"]",
+            &[
+                "listeners[0].websocket_origins",
+                "a.example",
+                "websocket = true",
+            ],
+        ),
+        (
+            "[[listeners]]\nwebsocket = true\nwebsocket_origins = [\"a.example\"]",
+            &["listeners[0].websocket_origins", "a.example", "https://"],
+        ),
+        (
             "[[listeners]]\npacket_bytes_max = 2000000",
             &["listeners[0].packet_bytes_max", "2000000", "1048576"],
         ),

@@ -22,6 +22,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use rustls::pki_types::CertificateDer;
 use rustls::{ServerConfig, ServerConnection};
 
+pub(crate) use websocket::Origins;
 use websocket::WebSocket;
 
 /// See the module's docs.
@@ -47,7 +48,11 @@ pub(super) struct Wire {
 }
 
 impl Wire {
-    pub(super) fn new(tls: Option<Arc<ServerConfig>>, websocket: bool) -> Result<Wire, WireError> {
+    /// `websocket`: who may open it, where there is one.
+    pub(super) fn new(
+        tls: Option<Arc<ServerConfig>>,
+        websocket: Option<Origins>,
+    ) -> Result<Wire, WireError> {
         let tls = tls.map(ServerConnection::new).transpose()?;
         let tls = tls.map(|mut tls| {
             tls.set_buffer_limit(Some(OUTPUT_BYTES_MAX));
@@ -55,7 +60,7 @@ impl Wire {
         });
         Ok(Wire {
             tls,
-            ws: websocket.then(WebSocket::new),
+            ws: websocket.map(WebSocket::new),
             output: BytesMut::new(),
             ended: false,
         })

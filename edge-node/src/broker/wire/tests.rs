@@ -13,6 +13,10 @@ const REQUEST: &str = "GET /mqtt HTTP/1.1\r\nHost: a\r\nConnection: keep-alive, 
     Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
     Sec-WebSocket-Protocol: other, mqtt\r\n\r\n";
 
+fn anybody() -> Option<Origins> {
+    Some(Origins::from([]))
+}
+
 /// Both directions of a stream that lives in memory.
 #[derive(Default)]
 struct Pipe {
@@ -47,7 +51,7 @@ fn written(wire: &mut Wire) -> Vec<u8> {
 
 /// An open WebSocket and tungstenite's client of it.
 fn open() -> (Wire, Client<Pipe>) {
-    let mut wire = Wire::new(None, true).unwrap();
+    let mut wire = Wire::new(None, anybody()).unwrap();
     let mut plain = BytesMut::new();
     wire.received(REQUEST.as_bytes(), &mut plain).unwrap();
     assert!(wire.is_open() && plain.is_empty());
@@ -69,7 +73,7 @@ fn frames(client: &mut Client<Pipe>, messages: &[Message]) -> Vec<u8> {
 #[test]
 fn the_request_is_answered_as_rfc_6455_shows_however_it_comes() {
     for size in [1, 7, REQUEST.len()] {
-        let mut wire = Wire::new(None, true).unwrap();
+        let mut wire = Wire::new(None, anybody()).unwrap();
         let mut plain = BytesMut::new();
         for piece in REQUEST.as_bytes().chunks(size) {
             assert!(!wire.is_open());
@@ -82,6 +86,36 @@ fn the_request_is_answered_as_rfc_6455_shows_however_it_comes() {
         assert!(answer.contains("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="), "{answer}");
         assert!(
             answer.contains("sec-websocket-protocol: mqtt\r\n"),
+            "{answer}"
+        );
+    }
+}
+
+#[test]
+fn a_web_page_of_another_origin_is_refused_and_a_program_is_not() {
+    let here = "https://panel.example";
+    let allowed = || Some(Origins::from([here.to_owned()]));
+    let from = |origin: &str| REQUEST.replace("Host: a", &format!("Host: a\r\nOrigin: {origin}"));
+    let cases = [
+        (REQUEST.to_owned(), allowed(), "101 "),
+        (from(here), allowed(), "101 "),
+        (from("https://PANEL.example"), allowed(), "101 "),
+        (from("https://other.example"), allowed(), "403 Forbidden"),
+        (
+            from("https://panel.example.other"),
+            allowed(),
+            "403 Forbidden",
+        ),
+        (from("null"), allowed(), "403 Forbidden"),
+        (from("https://other.example"), anybody(), "101 "),
+    ];
+    for (request, origins, status) in cases {
+        let mut wire = Wire::new(None, origins).unwrap();
+        let opened = wire.received(request.as_bytes(), &mut BytesMut::new());
+        assert_eq!(opened.is_ok(), status == "101 ", "{request}");
+        let answer = String::from_utf8(written(&mut wire)).unwrap();
+        assert!(
+            answer.starts_with(&format!("HTTP/1.1 {status}")),
             "{answer}"
         );
     }
@@ -108,7 +142,7 @@ fn requests_that_ask_for_something_else_are_answered_and_ended() {
         (long, "too long"),
     ];
     for (request, why) in cases {
-        let mut wire = Wire::new(None, true).unwrap();
+        let mut wire = Wire::new(None, anybody()).unwrap();
         let error = wire
             .received(request.as_bytes(), &mut BytesMut::new())
             .unwrap_err();
@@ -251,7 +285,7 @@ fn tls() -> (Wire, ClientConnection) {
         .with_no_client_auth();
     let name = "localhost".try_into().unwrap();
     let client = ClientConnection::new(client.into(), name).unwrap();
-    (Wire::new(Some(server.into()), false).unwrap(), client)
+    (Wire::new(Some(server.into()), None).unwrap(), client)
 }
 
 /// Carries bytes both ways until neither side has more; what the client read.

@@ -5,12 +5,13 @@
 
 use std::collections::VecDeque;
 use std::io::Cursor;
+use std::sync::Arc;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use tungstenite::handshake::machine::TryParse;
 use tungstenite::handshake::server::{Request, create_response, write_response};
 use tungstenite::http::HeaderValue;
-use tungstenite::http::header::SEC_WEBSOCKET_PROTOCOL;
+use tungstenite::http::header::{ORIGIN, SEC_WEBSOCKET_PROTOCOL};
 use tungstenite::protocol::frame::FrameHeader;
 use tungstenite::protocol::frame::coding::{Control, Data, OpCode};
 
@@ -31,6 +32,12 @@ const NORMAL: u16 = 1000;
 const PROTOCOL_ERROR: u16 = 1002;
 const NOT_BINARY: u16 = 1003;
 
+/// The web pages that may connect, by origin (RFC 6454 section 6.2); empty: all.
+pub(crate) type Origins = Arc<[String]>;
+
+const BAD_REQUEST: &str = "400 Bad Request";
+const FORBIDDEN: &str = "403 Forbidden";
+
 enum Stage {
     /// The HTTP request, as far as it has come.
     Upgrade(BytesMut),
@@ -49,6 +56,7 @@ struct Frame {
 }
 
 pub(super) struct WebSocket {
+    origins: Origins,
     stage: Stage,
     /// Of a header that is not whole.
     header: Vec<u8>,
@@ -61,8 +69,9 @@ pub(super) struct WebSocket {
 }
 
 impl WebSocket {
-    pub(super) fn new() -> WebSocket {
+    pub(super) fn new(origins: Origins) -> WebSocket {
         WebSocket {
+            origins,
             stage: Stage::Upgrade(BytesMut::new()),
             header: Vec::new(),
             frame: None,
@@ -102,13 +111,14 @@ impl WebSocket {
         {
             return Ok(());
         }
-        match upgrade(request, output) {
+        match upgrade(request, &self.origins, output) {
             Ok(len) => {
                 self.stage = Stage::Frames;
                 self.frames(&bytes[len - before..], plain, output)
             }
-            Err(reason) => {
-                bad_request(output);
+            Err((status, reason)) => {
+                let rest = "Connection: close\r\nContent-Length: 0\r\n\r\n";
+                output.put_slice(format!("HTTP/1.1 {status}\r\n{rest}").as_bytes());
                 Err(reason)
             }
         }
@@ -297,24 +307,39 @@ fn put_frame(opcode: OpCode, len: usize, output: &mut BytesMut) {
 }
 
 /// Answers a whole request; its length.
-fn upgrade(request: &[u8], output: &mut BytesMut) -> Result<usize, &'static str> {
-    let parsed = Request::try_parse(request).map_err(|_| "not an HTTP request for a WebSocket")?;
-    let (len, request) = parsed.ok_or("the HTTP request is too long")?;
+fn upgrade(
+    request: &[u8],
+    origins: &[String],
+    output: &mut BytesMut,
+) -> Result<usize, (&'static str, &'static str)> {
+    let bad = |reason| (BAD_REQUEST, reason);
+    let parsed = Request::try_parse(request);
+    let parsed = parsed.map_err(|_| bad("not an HTTP request for a WebSocket"))?;
+    let (len, request) = parsed.ok_or(bad("the HTTP request is too long"))?;
+    let response = create_response(&request);
     let mut response =
-        create_response(&request).map_err(|_| "the HTTP request does not ask for a WebSocket")?;
+        response.map_err(|_| bad("the HTTP request does not ask for a WebSocket"))?;
+    // Only browsers send it, and they do not let a page lie about it.
+    if let Some(origin) = request
+        .headers()
+        .get(ORIGIN)
+        .filter(|_| !origins.is_empty())
+    {
+        let is_it = |allowed: &String| origin.as_bytes().eq_ignore_ascii_case(allowed.as_bytes());
+        if !origins.iter().any(is_it) {
+            return Err((FORBIDDEN, "a web page of another origin"));
+        }
+    }
     let offers = request.headers().get_all(SEC_WEBSOCKET_PROTOCOL);
     let mut offers = offers.iter().filter_map(|value| value.to_str().ok());
     if !offers.any(|list| list.split(',').any(|name| name.trim() == SUB_PROTOCOL)) {
-        return Err("the sub-protocol mqtt is not offered");
+        return Err(bad("the sub-protocol mqtt is not offered"));
     }
     let chosen = HeaderValue::from_static(SUB_PROTOCOL);
     response
         .headers_mut()
         .insert(SEC_WEBSOCKET_PROTOCOL, chosen);
-    write_response(&mut output.writer(), &response).map_err(|_| "the answer cannot be written")?;
+    let written = write_response(&mut output.writer(), &response);
+    written.map_err(|_| bad("the answer cannot be written"))?;
     Ok(len)
-}
-
-fn bad_request(output: &mut BytesMut) {
-    output.put_slice(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Length: 0\r\n\r\n");
 }
