@@ -28,7 +28,13 @@ enum Command {
     /// Run a node.
     Run(run::Run),
     /// Check a configuration file.
-    CheckConfig(Settings),
+    CheckConfig {
+        /// The file.
+        #[arg(conflicts_with = "config")]
+        file: Option<PathBuf>,
+        #[command(flatten)]
+        settings: Box<Settings>,
+    },
     /// Edges: add, list, revoke.
     #[command(subcommand)]
     Edge(edge::EdgeCommand),
@@ -120,7 +126,8 @@ pub fn main() -> ExitCode {
 fn dispatch(command: Command) -> Result<(), String> {
     match command {
         Command::Run(run) => run.run(),
-        Command::CheckConfig(settings) => {
+        Command::CheckConfig { file, mut settings } => {
+            settings.config = file.or(settings.config.take());
             settings.effective().map_err(|e| e.to_string())?;
             println!("the configuration is valid");
             Ok(())

@@ -31,8 +31,11 @@ enum Command {
     /// Check a configuration file and the files it names, and say what is wrong.
     CheckConfig {
         /// The file.
-        #[arg(long, value_name = "FILE")]
-        config: PathBuf,
+        #[arg(required_unless_present = "config")]
+        file: Option<PathBuf>,
+        /// The same, as `run` takes it.
+        #[arg(long, value_name = "FILE", conflicts_with = "file")]
+        config: Option<PathBuf>,
     },
     /// Look into a data directory; the node must not run.
     Log {
@@ -129,7 +132,10 @@ enum LogCommand {
 pub fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Run(args) => run(&args).map_err(Failure::from),
-        Command::CheckConfig { config } => check_config(&config).map_err(Failure::from),
+        Command::CheckConfig { file, config } => {
+            let path = file.or(config).expect("one of them is required");
+            check_config(&path).map_err(Failure::from)
+        }
         Command::Log { command } => look(&command).map_err(Failure::from),
         Command::Status(args) => live::status(&args),
         Command::Clients(args) => live::clients(&args),
