@@ -94,7 +94,11 @@ impl World {
                 let aside = |id: Id| held.contains(&id) || gone.contains(&id);
                 let seen = self.oracle.exempt("quarantined", |id, _| aside(id));
                 let unseen: BTreeSet<Id> = self.unseen(device.card, &p.tp);
-                let most = ((to - from).max(0) as u64).saturating_sub(held.len() as u64);
+                // Before a copy of it came back, the card held others at these offsets.
+                let history = self.cards[device.card].history;
+                let now = |id: &&Id| self.oracle.attempts[*id].history == history;
+                let held_now = held.iter().filter(now).count() as u64;
+                let most = ((to - from).max(0) as u64).saturating_sub(held_now);
                 let rest = self
                     .oracle
                     .exempt_most(most, "quarantined", |id, _| unseen.contains(&id));
