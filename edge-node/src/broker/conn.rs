@@ -228,7 +228,7 @@ pub(super) async fn serve(conn: Rc<Conn>, mut read: OwnedReadHalf, inbox: Rc<Inb
         }
         // The peer is told why, or that its good-bye was heard.
         if conn.wire.is_some() {
-            linger(&conn, &mut read, &inbox).await;
+            Box::pin(linger(&conn, &mut read, &inbox)).await;
         }
     }
 }
@@ -264,7 +264,8 @@ async fn work(conn: &Conn, read: &mut OwnedReadHalf, inbox: &Inbox) -> io::Resul
         if conn.closing.get() {
             // A peer that was never answered has nothing to read.
             if conn.spoken.get() || conn.wire.is_some() {
-                linger(conn, read, inbox).await;
+                // In memory of its own: an idle connection holds none for its end.
+                Box::pin(linger(conn, read, inbox)).await;
             }
             return Ok(());
         }

@@ -216,7 +216,7 @@ impl Broker {
 
     /// Closes who has a will that it may not publish any more, without it.
     pub(super) fn access_changed(&mut self) {
-        let forbidden = |(id, conn): (&ConnId, &Conn)| {
+        let forbidden = |(id, conn): (&ConnId, &Box<Conn>)| {
             let session = self
                 .state
                 .sessions

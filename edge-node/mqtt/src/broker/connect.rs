@@ -47,7 +47,8 @@ impl Broker {
             self.effects.push(Effect::Close { conn: id, reason });
             return;
         }
-        self.conns.insert(id, Conn::new(info, self.now_ms));
+        self.conns
+            .insert(id, Box::new(Conn::new(info, self.now_ms)));
         self.state.stats.sockets += 1;
         self.newcomers.insert(id);
         self.set_silence(id, self.now_ms + limits::CONNECT_TIMEOUT_MS);
@@ -281,8 +282,9 @@ impl Broker {
         let Some(sid) = self.state.current(&a.client_id) else {
             return;
         };
-        let left =
-            |s: &Session| s.conn.is_none() && s.expires_at_ms.is_none() && s.will_at_ms.is_none();
+        let left = |s: &Box<Session>| {
+            s.conn.is_none() && s.expires_at_ms.is_none() && s.will_at_ms.is_none()
+        };
         if self.state.sessions.get(&sid).is_some_and(left) && !self.claimed(sid) {
             self.lose_session(sid, false);
         }

@@ -47,7 +47,8 @@ pub struct Broker {
     access: Box<dyn Access>,
     checks_delivery: bool,
     state: State,
-    conns: Table<ConnId, Conn>,
+    /// Boxed, as sessions are: a table keeps up to twice the room that it needs.
+    conns: Table<ConnId, Box<Conn>>,
     /// Those that have not sent their CONNECT, oldest first: ids rise.
     newcomers: BTreeSet<ConnId>,
     /// Connections that have, by listener.

@@ -3,6 +3,7 @@
 //! QoS 0 goes straight into the connection's output while the socket keeps up, else into a bounded
 //! backlog. QoS 1 and 2 wait in the session's queue; a cursor says how far this connection got.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::{BufMut, Bytes};
@@ -160,7 +161,13 @@ impl Broker {
             }
             let after = scan.get().after.as_deref();
             match self.state.retained.next(scan.key(), after, &mut budget) {
-                Scan::End => drop(conn.retained.pop_first()),
+                Scan::End => {
+                    conn.retained.pop_first();
+                    if conn.retained.is_empty() {
+                        // An emptied map keeps its node, of 800 bytes.
+                        conn.retained = BTreeMap::new();
+                    }
+                }
                 Scan::Later => {
                     let now = self.now_ms;
                     return self.set_timer(now, Timer::Retained(id));

@@ -12,7 +12,7 @@ use crate::state::{Among, Deal, Stray};
 use crate::{Access, ConnId, Publish, QoS};
 
 fn may_read(
-    conns: &Table<ConnId, Conn>,
+    conns: &Table<ConnId, Box<Conn>>,
     access: &dyn Access,
     session: &Session,
     publish: &Publish,

@@ -265,7 +265,7 @@ impl State {
         session.queue.next_seq = value.next_seq;
         session.stored_seq = value.next_seq;
         self.next_sid = self.next_sid.max(sid.0 + 1);
-        self.sessions.insert(sid, session);
+        self.sessions.insert(sid, Box::new(session));
         Ok(())
     }
 

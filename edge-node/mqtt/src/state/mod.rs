@@ -68,7 +68,7 @@ pub(crate) struct Outcome {
 }
 
 pub(crate) struct State {
-    pub sessions: Table<Sid, Session>,
+    pub sessions: Table<Sid, Box<Session>>,
     /// Those that outlive their connections. Only ops change it, so that a replay's is the same.
     by_client: BTreeMap<Arc<str>, Sid>,
     /// Those that do not.
@@ -119,7 +119,7 @@ impl State {
     }
 
     pub fn session(&mut self, sid: Sid) -> Option<&mut Session> {
-        self.sessions.get_mut(&sid)
+        self.sessions.get_mut(&sid).map(Box::as_mut)
     }
 
     /// The session that a client has now, if any: not one that is on its way out.
@@ -255,7 +255,7 @@ impl State {
         let present = self.sessions.contains_key(&sid);
         if !present {
             self.sessions
-                .insert(sid, Session::new(client_id.clone(), durable));
+                .insert(sid, Box::new(Session::new(client_id.clone(), durable)));
             let names = match durable {
                 true => &mut self.by_client,
                 false => &mut self.transient,
