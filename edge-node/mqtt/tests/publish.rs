@@ -267,6 +267,8 @@ fn a_full_disk_is_refused_on_v5_and_held_without_ack_on_v3() {
     // The refused QoS 2 id is free: the same id is a new message.
     w.send(a, &publish("t", "y", 2, 2).v5(&[]).bytes());
     assert_eq!(w.records().last().unwrap(), "y");
+    // What was held counts once, however often it was offered.
+    assert_eq!(w.broker.stats().published, [0, 2, 3]);
 }
 
 /// Of several under way some are refused: they are offered again once nothing of the client is under

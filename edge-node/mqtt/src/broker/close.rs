@@ -177,6 +177,7 @@ impl Broker {
             client_id: session.client_id.clone(),
         };
         self.state.stats.wills += 1;
+        self.count_published(&publish);
         self.post(publish, None, gone, Reply::Nobody);
     }
 

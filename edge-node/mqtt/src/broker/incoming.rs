@@ -25,9 +25,10 @@ enum Refused {
 }
 
 impl Broker {
-    pub(super) fn publish(&mut self, id: ConnId, packet: PublishIn) {
+    /// `counted`: it was held when the log had no room, and is offered again.
+    pub(super) fn publish(&mut self, id: ConnId, packet: PublishIn, counted: bool) {
         match self.check_publish(id, &packet) {
-            Ok(topic) => self.take_publish(id, packet, topic),
+            Ok(topic) => self.take_publish(id, packet, topic, counted),
             Err(Refused::Close(reason, why)) => self.close(id, reason, why),
             Err(Refused::Reason(reason, why)) => {
                 let version = self.conns.get(&id).map(|c| c.version);
@@ -118,7 +119,7 @@ impl Broker {
         Ok(topic)
     }
 
-    fn take_publish(&mut self, id: ConnId, packet: PublishIn, topic: Arc<str>) {
+    fn take_publish(&mut self, id: ConnId, packet: PublishIn, topic: Arc<str>, counted: bool) {
         let Some(conn) = self.conns.get_mut(&id) else {
             return;
         };
@@ -154,12 +155,20 @@ impl Broker {
             properties: packet.properties,
             client_id,
         };
+        if !counted {
+            self.count_published(&publish);
+        }
         self.post(
             publish,
             op_from,
             Vec::new(),
             Reply::Publish { from, bytes, again },
         );
+    }
+
+    pub(super) fn count_published(&mut self, publish: &Publish) {
+        self.state.stats.published[publish.qos as usize] += 1;
+        self.state.stats.payload_received += publish.payload.len() as u64;
     }
 
     /// A message enters: QoS 0 is served at once, the rest when it is durable.
@@ -174,8 +183,6 @@ impl Broker {
         if kept && publish.payload.len() <= COPY_BYTES_MAX {
             publish.payload = Bytes::copy_from_slice(&publish.payload);
         }
-        self.state.stats.published[publish.qos as usize] += 1;
-        self.state.stats.payload_received += publish.payload.len() as u64;
         let expiry = publish.properties.as_ref().and_then(|p| p.message_expiry_s);
         let expires_at_ms = expiry.map(|s| self.now_ms + u64::from(s) * 1000);
         let message = Arc::new(Message {

@@ -284,7 +284,7 @@ impl Broker {
                 if let Some(conn) = self.conns.get_mut(&id) {
                     conn.received += 1;
                 }
-                self.publish(id, publish);
+                self.publish(id, publish, false);
             }
             Packet::PubAck {
                 id: packet,

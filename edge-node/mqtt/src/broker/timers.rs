@@ -228,7 +228,7 @@ impl Broker {
                 None => continue,
             };
             for publish in publishes {
-                self.publish(id, publish);
+                self.publish(id, publish, true);
             }
             self.touch(id);
         }
