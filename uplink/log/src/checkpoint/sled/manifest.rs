@@ -157,6 +157,25 @@ fn checksum(path: &Path, sync: bool) -> Result<(u64, u32), LogError> {
 }
 
 /// Copies a slot's files. Nothing is synced.
+/// Bytes of all files below `dir`; none if there is no such directory.
+pub(super) fn dir_bytes(dir: &Path) -> Result<u64, LogError> {
+    let mut bytes = 0;
+    let mut dirs = vec![dir.to_path_buf()];
+    while let Some(dir) = dirs.pop() {
+        let listed = match RealDisk.list(&dir) {
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => continue,
+            listed => listed.map_err(LogError::io("list", &dir))?,
+        };
+        for entry in listed {
+            match entry.is_dir {
+                true => dirs.push(dir.join(entry.name)),
+                false => bytes += entry.bytes,
+            }
+        }
+    }
+    Ok(bytes)
+}
+
 pub(super) fn copy_dir(from: &Path, to: &Path) -> Result<(), LogError> {
     RealDisk
         .create_dir(to)

@@ -11,6 +11,8 @@
 //! - A slot counts only if its files are, byte for byte, what its manifest says. sled never sees
 //!   other bytes, so damage cannot make it panic, hang or ask for memory.
 //! - To read a slot, a copy of it is opened, and the entries are checked against the digest.
+//! - sled reuses the room of what was overwritten badly: a state that changes all the time grows its
+//!   file without end. So a slot that is much larger than its entries is written anew.
 //! - A slot that does not match is moved aside to `damaged-a` or `damaged-b`, one of each is kept.
 //!
 //! See FORMAT.md, "Checkpoint manifest".
@@ -24,7 +26,7 @@ use std::path::{Path, PathBuf};
 
 pub use manifest::{MANIFEST_HEADER_BYTES, MANIFEST_MAGIC};
 
-use self::manifest::{Manifest, copy_dir};
+use self::manifest::{Manifest, copy_dir, dir_bytes};
 use super::{Change, Changes, CheckpointStore, Digest, Entries, Mark};
 use crate::disk::{Disk, RealDisk, clear, create_dirs};
 use crate::error::{LogError, is_full};
@@ -34,12 +36,18 @@ pub const CACHE_BYTES: u64 = 1 << 20;
 /// The last checkpoint's changes are kept in memory up to this size; above it the other slot is
 /// rebuilt by a copy instead.
 pub const CARRY_BYTES_MAX: usize = 256 << 10;
+/// A slot below this size is never written anew.
+pub const REBUILD_BYTES_MIN: u64 = 2 << 20;
+/// Above it a slot is written anew at so many times the bytes of its entries.
+const REBUILD_TIMES: u64 = 4;
 
 /// Generations in sled, on the real disk. For products.
 pub struct SledStore {
     dir: PathBuf,
     /// What the last commit changed, from which generation to which.
     last: Option<(u64, u64, Vec<Change>)>,
+    /// A slot of more bytes is written anew.
+    rebuild_at: u64,
     notes: Vec<String>,
 }
 
@@ -50,6 +58,7 @@ impl SledStore {
         let mut store = SledStore {
             dir: dir.to_path_buf(),
             last: None,
+            rebuild_at: REBUILD_BYTES_MIN,
             notes: Vec::new(),
         };
         store.clear(&store.dir.join("scratch"))?;
@@ -189,6 +198,26 @@ impl SledStore {
         }
         Ok(Vec::new())
     }
+
+    /// Writes a slot anew that is mostly what was overwritten. It does not count meanwhile, and what it
+    /// held moves out of the way first, so it takes no more room than its entries do.
+    fn rebuild_if_bloated(&mut self, slot: Slot) -> Result<(), LogError> {
+        let path = self.path(slot);
+        if dir_bytes(&path)? <= self.rebuild_at {
+            return Ok(());
+        }
+        let scratch = self.dir.join("scratch");
+        self.clear(&scratch)?;
+        let moved = RealDisk.rename(&path, &scratch);
+        moved.map_err(LogError::io("rename", &path))?;
+        let entries = open::rebuild(&scratch, &path).map_err(LogError::io("rebuild", &path))?;
+        self.clear(&scratch)?;
+        // Fresh, and at most half of what is let grow.
+        self.rebuild_at = (entries * REBUILD_TIMES)
+            .max(dir_bytes(&path)? * 2)
+            .max(REBUILD_BYTES_MIN);
+        Ok(())
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -236,7 +265,12 @@ impl CheckpointStore for SledStore {
         let loaded = open::load(&scratch, &manifest.mark);
         self.clear(&scratch)?;
         match loaded {
-            Ok(entries) => Ok(Some(entries)),
+            Ok(entries) => {
+                let bytes: usize = entries.iter().map(|(k, v)| k.len() + v.len()).sum();
+                let rebuild_at = bytes as u64 * REBUILD_TIMES;
+                self.rebuild_at = rebuild_at.max(REBUILD_BYTES_MIN);
+                Ok(Some(entries))
+            }
             // Without room it cannot be opened, and may be good.
             Err(why) if is_full(&why) => Err(LogError::io("open", &scratch)(why)),
             Err(why) => {
@@ -259,6 +293,7 @@ impl CheckpointStore for SledStore {
         };
         let path = self.path(slot);
         let lacking = self.prepare(slot, base)?;
+        self.rebuild_if_bloated(slot)?;
         let mut merged: BTreeMap<&[u8], Option<&[u8]>> = BTreeMap::new();
         for (key, value) in lacking.iter().chain(changes) {
             merged.insert(key, value.as_deref());

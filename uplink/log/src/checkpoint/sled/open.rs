@@ -20,6 +20,8 @@ const META_KEY: &[u8] = &[0];
 const OWNER: u8 = 1;
 /// sled's file grows by this; larger values go into files of their own.
 const SEGMENT_BYTES: usize = 64 << 10;
+/// Entries that are copied at once.
+const REBUILD_BATCH_BYTES: usize = 256 << 10;
 /// How long sled's threads may take to close a store.
 const CLOSE_TRIES: u32 = 10_000;
 
@@ -142,5 +144,27 @@ pub(super) fn write(
         db.apply_batch(batch)?;
         db.flush()?;
         Ok(mark)
+    })
+}
+
+/// Copies every entry of one store into a new one; the bytes of keys and values. Not durable yet.
+pub(super) fn rebuild(from: &Path, to: &Path) -> Result<u64, Why> {
+    with(from, |old| {
+        with(to, |new| {
+            let (mut batch, mut waiting, mut all) = (sled::Batch::default(), 0, 0);
+            for entry in old.iter() {
+                let (key, value) = entry?;
+                waiting += key.len() + value.len();
+                all += (key.len() + value.len()) as u64;
+                batch.insert(key, value);
+                if waiting >= REBUILD_BATCH_BYTES {
+                    new.apply_batch(std::mem::take(&mut batch))?;
+                    waiting = 0;
+                }
+            }
+            new.apply_batch(batch)?;
+            new.flush()?;
+            Ok(all)
+        })
     })
 }
