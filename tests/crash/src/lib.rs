@@ -18,3 +18,4 @@
 pub mod plan;
 pub mod room;
 pub mod run;
+pub mod soak;

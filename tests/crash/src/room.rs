@@ -99,6 +99,12 @@ impl Room {
 
     /// Something else takes all that is left, to the last byte. Takes more when it is called again.
     pub fn fill(&mut self) {
+        self.take_all();
+        assert_eq!(self.free_bytes(), 0);
+    }
+
+    /// As [`Room::fill`], while the node is at work and may let go of something at the same time.
+    pub fn take_all(&mut self) {
         let path = self.dir.join("filler");
         let filler = self
             .filler
@@ -111,7 +117,6 @@ impl Room {
                 Err(error) => panic!("filling the disk: {error}"),
             }
         }
-        assert_eq!(self.free_bytes(), 0);
     }
 
     /// It lets go again.

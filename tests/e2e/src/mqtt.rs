@@ -26,6 +26,7 @@ pub enum Packet {
         qos: u8,
         id: Option<u16>,
         dup: bool,
+        retain: bool,
     },
     PubAck(u16),
     PubRec(u16),
@@ -206,7 +207,8 @@ fn malformed(first: u8) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, what)
 }
 
-fn parse(version: Version, first: u8, body: &[u8]) -> Option<Packet> {
+/// A packet from its first byte and what follows its length; `None` if it is malformed.
+pub fn parse(version: Version, first: u8, body: &[u8]) -> Option<Packet> {
     let is_v5 = version == Version::V5;
     let reason = body
         .get(2)
@@ -238,6 +240,7 @@ fn parse(version: Version, first: u8, body: &[u8]) -> Option<Packet> {
                 qos,
                 id,
                 dup: first & 8 != 0,
+                retain: first & 1 != 0,
             }
         }
         4 | 5 if reason.is_some() => Packet::Refused {
@@ -277,13 +280,15 @@ fn behind_properties(bytes: &[u8]) -> Option<&[u8]> {
     }
 }
 
-fn string(out: &mut Vec<u8>, text: &str) {
+/// Adds a string with its length (MQTT 5, 1.5.4).
+pub fn string(out: &mut Vec<u8>, text: &str) {
     let length = u16::try_from(text.len()).expect("test strings are short");
     out.extend(length.to_be_bytes());
     out.extend(text.as_bytes());
 }
 
-fn packet(out: &mut Vec<u8>, first: u8, body: &[u8]) {
+/// Adds a packet: its first byte, its length, and `body`.
+pub fn packet(out: &mut Vec<u8>, first: u8, body: &[u8]) {
     out.push(first);
     let mut length = body.len();
     loop {
