@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use clap::Parser;
 use crash::room;
-use crash::soak::{Setup, run};
+use crash::soak::{Setup, flood, run};
 
 /// Runs an edge and a cloud node under random faults, and judges what came of it.
 #[derive(Parser)]
@@ -21,6 +21,9 @@ struct Arguments {
     /// How long faults are dealt
     #[arg(long, default_value_t = 60.0)]
     minutes: f64,
+    /// So many messages at QoS 0 and 1 as fast as it goes, without faults, instead
+    #[arg(long)]
+    messages: Option<u64>,
     /// The edge drops its oldest records when its disk is full, and the ledger has to name them
     #[arg(long)]
     drop_oldest: bool,
@@ -52,13 +55,29 @@ fn main() -> ExitCode {
         }
     };
     let root = arguments.dir.clone().unwrap_or(scratch.path().to_owned());
+    let limit = Duration::from_secs(arguments.limit);
+    if let Some(messages) = arguments.messages {
+        return match flood::run(&root, messages, limit) {
+            Ok(lines) => {
+                println!("{}", lines.join("\n"));
+                ExitCode::SUCCESS
+            }
+            Err(what) => {
+                println!(
+                    "{what}\nFAILED; data and logs are in {}",
+                    scratch.keep().display()
+                );
+                ExitCode::FAILURE
+            }
+        };
+    }
     println!("seed {seed}: the same faults again with --seed {seed}");
     let setup = Setup {
         seed,
         lasts: Duration::from_secs_f64(arguments.minutes * 60.0),
         pause_max_ms: (arguments.pause * 1_000.0) as u64,
         drop_oldest: arguments.drop_oldest,
-        limit: Duration::from_secs(arguments.limit),
+        limit,
     };
     match run(&root, setup) {
         Ok(summary) => {

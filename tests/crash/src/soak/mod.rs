@@ -18,6 +18,7 @@ pub mod attempt;
 pub mod cast;
 pub mod census;
 pub mod faults;
+pub mod flood;
 pub mod follow;
 pub mod judge;
 pub mod lives;
@@ -121,8 +122,8 @@ pub fn run(root: &Path, setup: Setup) -> Result<Summary, String> {
     soak.deal(&mut stage, setup);
     soak.say("healing");
     soak.lasting.heal(&mut stage);
-    soak.census(&mut stage);
-    world.orders.give(Mode::Stop);
+    // Nothing comes between: what is acknowledged now is in the cloud.
+    soak.census(&mut stage, Mode::Stop);
     soak.wait(&mut stage, "clients to end", |_, world| {
         world.orders.loud().iter().all(|place| *place < PUBLISHERS)
     })?;
@@ -188,7 +189,7 @@ impl Soak<'_> {
         let mut deck = Deck::new(self.rng.draw());
         // The first census is of a life without a fault.
         self.pause(stage, Duration::from_secs(5));
-        self.census(stage);
+        self.census(stage, Mode::Run);
         while stage.elapsed() < setup.lasts || deck.decks == 0 {
             let (card, pause) = deck.deal(setup.pause_max_ms);
             self.pause(stage, pause);
@@ -198,7 +199,7 @@ impl Soak<'_> {
                     self.tick(stage);
                 }
                 self.lasting.heal(stage);
-                self.census(stage);
+                self.census(stage, Mode::Run);
                 continue;
             }
             self.say(&format!("{card:?}"));
@@ -288,8 +289,8 @@ impl Soak<'_> {
         Ok(())
     }
 
-    /// Everything is up; clients come to rest and all is compared.
-    fn census(&mut self, stage: &mut Stage) {
+    /// Everything is up; clients come to rest and all is compared. Then they do as `after` says.
+    fn census(&mut self, stage: &mut Stage, after: Mode) {
         self.say("Census");
         let until = Instant::now() + self.limit;
         while !stage.edge_up && Instant::now() < until {
@@ -308,6 +309,6 @@ impl Soak<'_> {
                     .fault(format!("census in life {life}:\n{what}"));
             }
         }
-        self.world.orders.give(Mode::Run);
+        self.world.orders.give(after);
     }
 }
