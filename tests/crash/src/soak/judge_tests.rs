@@ -49,14 +49,16 @@ fn a_right_log_passes() {
 
 #[test]
 fn a_missing_record_is_seen_unless_the_ledger_has_it() {
-    let remove = |log: &mut Vec<Vec<Found>>| drop(log[0].remove(2));
+    let remove = |log: &mut Vec<Vec<Found>>| {
+        log[0].remove(2);
+    };
     let (missing, faults) = stored(remove, 0);
     assert_eq!(missing, 1);
     only(&faults, "acknowledged and not stored");
     let (missing, faults) = stored(remove, 1);
     assert!(faults.is_empty() && missing == 1, "{faults}");
     // An attempt that nobody acknowledged may be missing.
-    let (missing, faults) = stored(|log| drop(log[0].pop()), 0);
+    let (missing, faults) = stored(|log| log[0].truncate(5), 0);
     assert!(faults.is_empty() && missing == 0, "{faults}");
 }
 
@@ -67,7 +69,7 @@ fn doubles_strangers_disorder_and_lost_deletions_are_seen() {
     let (_, faults) = stored(|log| log[1].push(Some(at(QOS2, 4))), 0);
     assert_eq!(faults.of("stored twice"), 1);
     only(&stored(|log| log[0].swap(1, 2), 0).1, "out of order");
-    let (_, faults) = stored(|log| drop(log[1].pop()), 0);
+    let (_, faults) = stored(|log| log[1].truncate(5), 0);
     only(&faults, "deletions of retained messages");
     let (_, faults) = stored(|log| log[1].extend([None, None]), 0);
     only(&faults, "deletions of retained messages");
@@ -100,7 +102,9 @@ fn a_right_subscriber_passes_with_doubles_at_qos_1() {
 
 #[test]
 fn a_missing_delivery_is_seen_unless_it_was_dropped_or_before_the_suback() {
-    let remove = |all: &mut Vec<Attempt>| drop(all.remove(1));
+    let remove = |all: &mut Vec<Attempt>| {
+        all.remove(1);
+    };
     only(&delivered(remove, 0, 0), "acknowledged and not delivered");
     assert!(delivered(remove, 1, 0).is_empty());
     assert!(delivered(remove, 0, 2).is_empty());
