@@ -20,8 +20,7 @@ pub(super) struct Pending {
     pub token: Token,
     pub ops: Vec<Op>,
     pub message: Option<Arc<Message>>,
-    /// Whom the message goes to by shared subscriptions, of sessions that end with their connection: no
-    /// op says so.
+    /// Whom the message goes to by shared subscriptions, unless an op says so.
     pub deals: Vec<Deal>,
     pub reply: Reply,
 }
@@ -157,13 +156,8 @@ impl Broker {
                 self.touch_session(*sid);
             }
         }
-        if let Some(message) = frame.message {
-            if !carried {
-                self.state.accept(&message, &[], &mut out);
-            }
-            for deal in &frame.deals {
-                self.state.deal(deal, &message, &mut out);
-            }
+        if let Some(message) = frame.message.filter(|_| !carried) {
+            self.state.accept(&message, &frame.deals, &mut out);
         }
         self.deliver(&mut out);
         self.deliveries = out;
@@ -367,7 +361,7 @@ impl Broker {
         }
     }
 
-    /// What a frame's op says of its message, and whom else shared subscriptions deal it to. An op has to
+    /// What a frame's op says of its message, and whom shared subscriptions deal it to. An op has to
     /// carry the message if it is retained or a session that outlives its connection gets it.
     pub(super) fn publish_op(
         &mut self,
@@ -380,23 +374,22 @@ impl Broker {
             true => self.deals(publish),
             false => Vec::new(),
         };
-        let lasts = |deal: &Deal| self.state.sessions.get(&deal.to).is_some_and(|s| s.durable);
-        let (deals, passing): (Vec<Deal>, Vec<Deal>) = deals.into_iter().partition(lasts);
+        let durable = |deal: &Deal| self.state.sessions.get(&deal.to).is_some_and(|s| s.durable);
         let carry = publish.retain
-            || !deals.is_empty()
+            || deals.iter().any(durable)
             || (queued
                 && (self.subscribes_pending > 0 || self.state.durable_match(&publish.topic)));
-        if !deals.is_empty() {
+        if carry && !deals.is_empty() {
             let message = message.clone();
             let op = Op::Dealt {
                 from,
                 message,
                 deals,
             };
-            return (Some(op), passing);
+            return (Some(op), Vec::new());
         }
         let message = carry.then(|| message.clone());
         let op = (from.is_some() || carry).then_some(Op::Publish { from, message });
-        (op, passing)
+        (op, deals)
     }
 }

@@ -54,8 +54,8 @@ impl Broker {
             return Vec::new();
         };
         let among = match ends {
-            true => Among::LastingBut(sid),
-            false => Among::PresentBut(sid),
+            true => Among::AllBut(sid),
+            false => Among::DurableBut(sid),
         };
         let mut ops = Vec::new();
         for (id, share) in session.forwardable() {
@@ -100,21 +100,20 @@ impl Broker {
         }
     }
 
-    /// After a frame: whoever a message was dealt to may have left since that was written, and an heir
-    /// need not be there.
+    /// After a frame: whoever a message was dealt to may have left since that was written.
     pub(super) fn look_after_deals(&mut self, ops: &[Op]) {
-        let mut dealt_to = std::mem::take(&mut self.state.heirs);
         for op in ops {
-            match op {
-                Op::Dealt { deals, .. } => dealt_to.extend(deals.iter().map(|deal| deal.to)),
-                Op::Deal { deal, .. } | Op::Forward { deal, .. } => dealt_to.push(deal.to),
-                _ => {}
-            }
-        }
-        for sid in dealt_to {
-            let session = self.state.sessions.get(&sid);
-            if session.is_some_and(|session| session.conn.is_none()) {
-                self.forward_from(sid);
+            let deals = match op {
+                Op::Dealt { deals, .. } => deals.as_slice(),
+                Op::Deal { deal, .. } | Op::Forward { deal, .. } => std::slice::from_ref(deal),
+                _ => continue,
+            };
+            for deal in deals {
+                let members = self.state.durable_members(&deal.share);
+                let left = members.contains(&(deal.to, false));
+                if left && members.iter().any(|(_, connected)| *connected) {
+                    self.forward_from(deal.to);
+                }
             }
         }
         self.deal_strays();
@@ -139,7 +138,7 @@ impl Broker {
     /// What was dealt to sessions that are gone is dealt again, as long as anybody is left.
     pub(super) fn deal_strays(&mut self) {
         let strays = std::mem::take(&mut self.state.strays);
-        for Stray { share, message, .. } in strays {
+        for Stray { share, message } in strays {
             let deal = self.choose(&share, &message.publish, Among::All);
             let Some(deal) = deal else { continue };
             let durable = self.state.sessions.get(&deal.to).is_some_and(|s| s.durable);

@@ -168,7 +168,6 @@ impl State {
                         state.apply(op, &mut ignored);
                         ignored.clear();
                         state.strays.clear();
-                        state.heirs.clear();
                     }
                     state.applied = token;
                     report.ops_applied += 1;

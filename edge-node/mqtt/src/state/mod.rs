@@ -77,10 +77,8 @@ pub(crate) struct State {
     leaving: usize,
     pub tree: Tree<Sid>,
     pub shares: Shares,
-    /// What was dealt to sessions that are gone and has no heir, since the last look; a replay forgets it.
+    /// What was dealt to sessions that are gone, since the last look; a replay forgets it.
     pub strays: Vec<Stray>,
-    /// Who inherited something since the last look; a replay forgets it.
-    pub heirs: Vec<Sid>,
     pub retained: Retained,
     pub durable_subscriptions: usize,
     pub next_sid: u64,
@@ -104,7 +102,6 @@ impl State {
             tree: Tree::new(config.hash_seed),
             shares: Shares::new(config.hash_seed),
             strays: Vec::new(),
-            heirs: Vec::new(),
             retained: Retained::new(config.retained_bytes_max),
             durable_subscriptions: 0,
             next_sid: 1,
@@ -154,7 +151,6 @@ impl State {
     /// Carries out one durable op. Deliveries are pushed to `out`; a replay ignores them.
     pub fn apply(&mut self, op: &Op, out: &mut Vec<Delivery>) -> Outcome {
         let mut outcome = Outcome::default();
-        let strays = self.strays.len();
         match op {
             Op::Start {
                 sid,
@@ -238,7 +234,6 @@ impl State {
                 }
             }
         }
-        self.inherit(strays, out);
         outcome
     }
 

@@ -4,16 +4,11 @@
 //! another group. Who gets a message depends on who is connected, which no replay knows. So it is
 //! chosen before the frame is written, and the frame says who ([`Deal`]); applying it only does so.
 //!
-//! Members whose sessions end with their connection stand in no frame: what was dealt to them goes with
-//! them in a crash, as they do.
-//!
 //! # When a member leaves
 //! What was dealt to it and may go to another does ([`Session::forwardable`]): QoS 1, and QoS 2 that
-//! was never sent [MQTT-4.8.2-5], in the frame that ends it. What comes to it behind that, or finds it
-//! gone, is a [`Stray`], and goes to an heir that follows from the state alone, on every replay the
-//! same: the first member whose session outlives its connection. If there is none, the broker deals
-//! it to whoever is connected. So it does with QoS 2 that came to a session on its way out, since no replay
-//! knows whether that was sent: a crash before that is durable loses it for the group.
+//! was never sent [MQTT-4.8.2-5], in the frame that ends it. What finds its session gone when it is
+//! applied is a [`Stray`]: it is dealt again in a frame of its own, and a crash before that is durable
+//! loses it for the group.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -27,8 +22,7 @@ use crate::seeded::{Seeded, Table};
 use crate::topic::{Match, Options, Tree, check_filter};
 use crate::{Publish, QoS};
 
-/// A message for one member of a group, and how it gets it. In an op: for one whose session outlives
-/// its connection.
+/// A message for one member of a group, and how it gets it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Deal {
     pub to: Sid,
@@ -39,25 +33,11 @@ pub(crate) struct Deal {
     pub identifier: Option<u32>,
 }
 
-impl Deal {
-    fn new(to: Sid, options: Options, share: &Arc<str>, publish: &Publish) -> Deal {
-        Deal {
-            to,
-            share: share.clone(),
-            qos: options.qos().min(publish.qos),
-            retain: options.retain_as_published() && publish.retain,
-            identifier: options.identifier(),
-        }
-    }
-}
-
 /// A message that was dealt to a session that has ended.
 #[derive(Debug)]
 pub(crate) struct Stray {
     pub share: Arc<str>,
     pub message: Arc<Message>,
-    /// That it was not sent is known to a replay too.
-    inherited: bool,
 }
 
 /// How unwelcome a choice is: not connected; its window is full; how much it has to do then.
@@ -68,11 +48,10 @@ type Rank = (bool, bool, usize);
 pub(crate) enum Among {
     /// Whoever is connected; if nobody is, a session that outlives its connection.
     All,
-    /// Sessions that outlive their connections, but this one, which ends: nothing is moved to where it is
-    /// less safe.
-    LastingBut(Sid),
-    /// Those of them that are connected.
-    PresentBut(Sid),
+    /// Those but this session, which ends.
+    AllBut(Sid),
+    /// Connected ones whose sessions outlive that: nothing is moved to where it is less safe.
+    DurableBut(Sid),
 }
 
 /// Whether the access rules let a session have the message in question, as far as they can tell: of
@@ -211,8 +190,8 @@ impl State {
             let connected = session.conn.is_some();
             let may = match among {
                 Among::All => connected || (session.durable && qos > QoS::AtMostOnce),
-                Among::LastingBut(not) => *sid != not && session.durable && qos > QoS::AtMostOnce,
-                Among::PresentBut(not) => {
+                Among::AllBut(not) => *sid != not && (connected || session.durable),
+                Among::DurableBut(not) => {
                     *sid != not && connected && session.durable && qos > QoS::AtMostOnce
                 }
             };
@@ -230,32 +209,13 @@ impl State {
         if let Some((_, group)) = self.shares.groups.get_mut(share) {
             group.last = to;
         }
-        Some(Deal::new(to, options, share, publish))
-    }
-
-    /// What the op that was just applied left to nobody, strays from `first` on, goes to heirs.
-    pub(super) fn inherit(&mut self, first: usize, out: &mut Vec<Delivery>) {
-        for stray in self.strays.split_off(first) {
-            match self.heir(&stray).filter(|_| stray.inherited) {
-                Some(deal) => {
-                    self.deal(&deal, &stray.message, out);
-                    self.heirs.push(deal.to);
-                }
-                None => self.strays.push(stray),
-            }
-        }
-    }
-
-    /// The first member whose session outlives its connection. Whether it is connected, or on its way
-    /// out, no replay knows.
-    fn heir(&self, stray: &Stray) -> Option<Deal> {
-        let (_, group) = self.shares.groups.get(&stray.share)?;
-        let publish = &stray.message.publish;
-        let lasting = group.members.iter().find(|(sid, options)| {
-            let lasts = self.sessions.get(sid).is_some_and(|s| s.durable);
-            lasts && options.qos().min(publish.qos) > QoS::AtMostOnce
-        });
-        lasting.map(|(sid, options)| Deal::new(*sid, *options, &stray.share, publish))
+        Some(Deal {
+            to,
+            share: share.clone(),
+            qos: options.qos().min(publish.qos),
+            retain: options.retain_as_published() && publish.retain,
+            identifier: options.identifier(),
+        })
     }
 
     /// Members of a group whose sessions outlive their connections, and whether each has one.
@@ -277,7 +237,6 @@ impl State {
             self.strays.push(Stray {
                 share: deal.share.clone(),
                 message: message.clone(),
-                inherited: true,
             });
             return;
         };
@@ -314,21 +273,12 @@ impl State {
         }
     }
 
-    /// A session ends: what is left of what was dealt to it is nobody's. Of QoS 1 that is all for which no
-    /// op says that it is done, since a replay knows no more.
+    /// A session ends: what is left of what was dealt to it is nobody's.
     pub(super) fn strand(&mut self, session: &Session) {
-        for entry in session.queue.entries.values() {
-            let inherited = entry.qos == QoS::AtLeastOnce;
-            let unsent = !entry.done && !entry.received && !entry.maybe_sent;
-            let (Some(share), Some(message)) = (&entry.share, &entry.message) else {
-                continue;
-            };
-            if inherited || unsent {
-                self.strays.push(Stray {
-                    share: share.clone(),
-                    message: message.clone(),
-                    inherited,
-                });
+        for (id, share) in session.forwardable() {
+            let entry = session.queue.seq(id).map(|s| &session.queue.entries[&s]);
+            if let Some(message) = entry.and_then(|e| e.message.clone()) {
+                self.strays.push(Stray { share, message });
             }
         }
     }
