@@ -36,6 +36,7 @@ mod config;
 mod event;
 pub mod limits;
 mod message;
+pub mod rules;
 mod seeded;
 mod state;
 mod stats;

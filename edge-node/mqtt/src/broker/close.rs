@@ -6,6 +6,7 @@ use super::journal::Reply;
 use super::timers::Timer;
 use crate::codec;
 use crate::limits;
+use crate::rules::{self, Rule};
 use crate::state::op::Op;
 use crate::state::session::Sid;
 use crate::{CloseReason, ConnId, Effect, Publish};
@@ -83,7 +84,7 @@ impl Broker {
             return;
         }
         for (_, entry) in session.queue.entries.range_mut(..conn.cursor) {
-            entry.maybe_sent = true;
+            entry.maybe_sent = rules::on(Rule::DupMarked);
         }
         self.lose_session(conn.sid, will);
     }
@@ -98,7 +99,7 @@ impl Broker {
         session.dropped.clear();
         if !will && session.will.is_some() && !session.will_spent {
             session.will_spent = true;
-            if session.durable {
+            if session.durable && rules::on(Rule::WillGoneRecorded) {
                 self.loose.push(Op::WillGone { sid });
             }
         }
@@ -162,7 +163,7 @@ impl Broker {
         if let Some(at) = session.will_at_ms.take() {
             self.timers.remove(&(at, Timer::Will(sid)));
         }
-        let gone = if session.durable {
+        let gone = if session.durable && rules::on(Rule::WillGoneInFrame) {
             vec![Op::WillGone { sid }]
         } else {
             Vec::new()
@@ -195,7 +196,14 @@ impl Broker {
         self.state.leave(sid);
         // What the session changed in this step comes before its end.
         self.append_loose();
-        let mut ops = self.forward(sid, true);
+        if !rules::on(Rule::EndRecorded) {
+            self.state.end(sid);
+            return self.deal_strays();
+        }
+        let mut ops = match rules::on(Rule::ForwardInFrame) {
+            true => self.forward(sid, true),
+            false => Vec::new(),
+        };
         ops.push(Op::End { sid });
         self.append(ops, None, Reply::Nobody);
     }

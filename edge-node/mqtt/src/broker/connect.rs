@@ -7,6 +7,7 @@ use super::conn::{Conn, Stage};
 use super::journal::Reply;
 use crate::codec::{self, ConnAck, Connect, Version, Will};
 use crate::limits;
+use crate::rules::{self, Rule};
 use crate::state::op::Op;
 use crate::state::session::{Session, Sid};
 use crate::{CloseReason, ConnId, ConnInfo, Effect, Login, topic};
@@ -213,7 +214,7 @@ impl Broker {
 
     fn start_session(&mut self, id: ConnId, mut a: Accepted, clean: bool) {
         let old = self.state.current(&a.client_id);
-        if let Some(old) = old.filter(|_| clean) {
+        if let Some(old) = old.filter(|_| clean || !rules::on(Rule::WillTakenBack)) {
             // A will that still waits goes out when its session ends (3.1.3.2.2).
             self.will_due(old);
         }
@@ -222,7 +223,8 @@ impl Broker {
         a.durable = resumed.is_some() || a.expiry_s > 0;
         // The old session's end and where its part of shared subscriptions goes are one frame.
         let durable = |sid: &Sid| self.state.sessions.get(sid).is_some_and(|s| s.durable);
-        let ended = old.filter(|_| resumed.is_none()).filter(durable);
+        let gives = |_: &Sid| resumed.is_none() && rules::on(Rule::ForwardInFrame);
+        let ended = old.filter(gives).filter(durable);
         let mut ops = ended.map_or_else(Vec::new, |sid| self.forward(sid, true));
         // What an earlier CONNECT has yet to say comes first.
         let before = self.starting.get(&a.client_id).map(|(_, sid)| *sid);
@@ -236,7 +238,7 @@ impl Broker {
                 client_id: a.client_id.clone(),
                 fresh: resumed.is_none(),
                 expiry_s: a.expiry_s,
-                will: a.will.clone(),
+                will: a.will.clone().filter(|_| rules::on(Rule::WillKept)),
             });
         } else if !a.durable {
             let ended = [before, old].into_iter().flatten();
@@ -313,6 +315,9 @@ impl Broker {
         }
         self.cancel_session_timers(a.sid);
         if let Some(session) = self.state.session(a.sid) {
+            if !rules::on(Rule::WillKept) {
+                session.will.clone_from(&a.will);
+            }
             session.conn = Some(id);
             session.window = a.window;
             session.will_spent = false;

@@ -8,6 +8,7 @@ use super::Broker;
 use super::journal::{From, Reply};
 use crate::codec::{Ack, PublishIn, Version};
 use crate::limits::{COPY_BYTES_MAX, TOPIC_ALIAS_MAXIMUM};
+use crate::rules::{self, Rule};
 use crate::state::op::Op;
 use crate::state::session::Message;
 use crate::{CloseReason, ConnId, Publish, QoS, topic};
@@ -70,7 +71,7 @@ impl Broker {
                 }
             }
             if packet.qos == QoS::ExactlyOnce {
-                if session.incoming.contains(&packet.id) {
+                if session.incoming.contains(&packet.id) && rules::on(Rule::IdKnown) {
                     return Err(Refused::Stored);
                 }
                 if let Some(asker) = session.arriving.get_mut(&packet.id) {
@@ -142,9 +143,16 @@ impl Broker {
             QoS::ExactlyOnce => {
                 if let Some(session) = self.state.session(from.sid) {
                     session.arriving.insert(packet.id, id);
-                    op_from = session.durable.then_some((from.sid, packet.id));
+                    let kept = session.durable && rules::on(Rule::IdsKept);
+                    op_from = kept.then_some((from.sid, packet.id));
                 }
             }
+        }
+        if !rules::on(Rule::PubAckDurable) && packet.qos == QoS::AtLeastOnce {
+            self.send_ack(id, Ack::PubAck, packet.id, 0);
+        }
+        if !rules::on(Rule::PubRecDurable) && packet.qos == QoS::ExactlyOnce {
+            self.send_ack(id, Ack::PubRec, packet.id, 0);
         }
         let publish = Publish {
             topic,
@@ -223,6 +231,10 @@ impl Broker {
         let known = session.incoming.contains(&packet);
         if session.durable && known {
             let op = Op::Release { sid, id: packet };
+            if !rules::on(Rule::PubCompDurable) {
+                self.append(vec![op], None, Reply::Nobody);
+                return self.send_ack(id, Ack::PubComp, packet, 0);
+            }
             self.append(
                 vec![op],
                 None,

@@ -6,6 +6,7 @@ use super::Broker;
 use super::connect::Accepted;
 use super::subscribe::Granted;
 use crate::codec::{self, Ack, PublishIn, Version};
+use crate::rules::{self, Rule};
 use crate::state::op::{self, Op};
 use crate::state::session::{Message, Sid};
 use crate::state::{Deal, Delivery, Outcome};
@@ -220,12 +221,22 @@ impl Broker {
         let Some(asker) = self.forget_open(from) else {
             return;
         };
+        let (acked, rec) = (
+            rules::on(Rule::PubAckDurable),
+            rules::on(Rule::PubRecDurable),
+        );
         if from.qos == QoS::AtLeastOnce {
+            if reason == 0 && !acked {
+                return;
+            }
             return self.send_ack(asker, Ack::PubAck, from.id, reason);
         }
         let durable = self.state.session(from.sid).is_some_and(|s| s.durable);
-        if reason == 0 && !durable {
+        if reason == 0 && (!durable || !rules::on(Rule::IdsKept)) {
             self.state.arrived(from.sid, from.id);
+        }
+        if reason == 0 && !rec {
+            return;
         }
         self.send_ack(asker, Ack::PubRec, from.id, reason);
     }
@@ -375,9 +386,14 @@ impl Broker {
             false => Vec::new(),
         };
         let durable = |deal: &Deal| self.state.sessions.get(&deal.to).is_some_and(|s| s.durable);
-        let carry = publish.retain
-            || deals.iter().any(durable)
+        let kept = match publish.payload.is_empty() {
+            true => rules::on(Rule::DeleteCarried),
+            false => rules::on(Rule::RetainedCarried),
+        };
+        let carry = (publish.retain && kept)
+            || (deals.iter().any(durable) && rules::on(Rule::DealCarried))
             || (queued
+                && rules::on(Rule::QueuedCarried)
                 && (self.subscribes_pending > 0 || self.state.durable_match(&publish.topic)));
         if carry && !deals.is_empty() {
             let message = message.clone();

@@ -14,6 +14,7 @@ use super::timers::Timer;
 use super::{Broker, identity};
 use crate::codec::{self, Ack, Outgoing};
 use crate::limits::{COPY_BYTES_MAX, SHARE_BYTES_MIN};
+use crate::rules::{self, Rule};
 use crate::state::op::Op;
 use crate::state::session::{Message, Sid};
 use crate::state::{Arrival, Delivery, Scan};
@@ -202,7 +203,7 @@ impl Broker {
             return;
         }
         let sid = conn.sid;
-        match (qos, durable) {
+        match (qos, durable && rules::on(Rule::EnqueueRecorded)) {
             (QoS::AtMostOnce, _) => {
                 let message = Some(message.clone());
                 self.send_qos0(
@@ -369,6 +370,10 @@ impl Broker {
                     e.received = true;
                 }
                 let op = Op::Received { sid, id: packet };
+                if !rules::on(Rule::PubRelDurable) {
+                    self.append(vec![op], None, Reply::Nobody);
+                    return self.send_ack(id, Ack::PubRel, packet, 0);
+                }
                 self.append(vec![op], None, Reply::PubRel { sid, id: packet });
             }
             _ if reason >= 0x80 => self.orphan_answered(id, packet),

@@ -6,6 +6,7 @@ use super::Broker;
 use super::conn::Retained;
 use super::journal::Reply;
 use crate::codec::{self, Filter, Subscribe};
+use crate::rules::{self, Rule};
 use crate::state::op::Op;
 use crate::state::session::Sid;
 use crate::topic::Options;
@@ -67,7 +68,15 @@ impl Broker {
             reasons,
             filters,
         };
-        if durable && !granted.filters.is_empty() {
+        if durable && !rules::on(Rule::SubAckDurable) {
+            let filters = granted.filters.clone();
+            let op = Op::Subscribe {
+                sid,
+                identifier,
+                filters,
+            };
+            self.append(vec![op], None, Reply::Nobody);
+        } else if durable && !granted.filters.is_empty() {
             let filters = granted.filters.clone();
             let op = Op::Subscribe {
                 sid,

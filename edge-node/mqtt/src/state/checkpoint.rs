@@ -21,6 +21,7 @@ use super::op::{self, VERSION};
 use super::session::{Entry, Message, Session, Sid};
 use super::{RestoreReport, State};
 use crate::codec::Will;
+use crate::rules::{self, Rule};
 use crate::topic::Options;
 use crate::{Config, QoS};
 
@@ -179,7 +180,7 @@ impl State {
             // More than the window cannot have been sent.
             let window = usize::from(config.inflight_max);
             for entry in session.queue.entries.values_mut().take(window) {
-                entry.maybe_sent = true;
+                entry.maybe_sent = rules::on(Rule::DupMarked);
             }
         }
         report.sessions = state.sessions.len();

@@ -25,6 +25,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::codec::Filter;
+use crate::rules::{self, Rule};
 use crate::seeded::{Seeded, Table};
 use crate::topic::{Match, Options, Tree};
 use crate::{Config, QoS, Stats};
@@ -365,8 +366,14 @@ impl State {
 
     fn retain(&mut self, message: &Arc<Message>) {
         if self.retained.put(message) {
+            let stored = match message.publish.payload.is_empty() {
+                true => rules::on(Rule::DeleteStored),
+                false => rules::on(Rule::RetainedStored),
+            };
             let topic = message.publish.topic.clone();
-            self.dirty.insert(Key::Retained(topic));
+            if stored {
+                self.dirty.insert(Key::Retained(topic));
+            }
         } else {
             self.stats.retained_refused += 1;
         }

@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use super::queues::Arrival;
 use super::session::{Message, Session, Sid};
 use super::{Delivery, State};
+use crate::rules::{self, Rule};
 use crate::seeded::{Seeded, Table};
 use crate::topic::{Match, Options, Tree, check_filter};
 use crate::{Publish, QoS};
@@ -138,7 +139,8 @@ impl Session {
     pub fn forwardable(&self) -> Vec<(u16, Arc<str>)> {
         let entries = self.queue.entries.values();
         let dealt = entries.filter(|e| e.message.is_some() && !e.done && !e.received);
-        let free = dealt.filter(|e| e.qos == QoS::AtLeastOnce || !e.maybe_sent);
+        let free = dealt
+            .filter(|e| e.qos == QoS::AtLeastOnce || !e.maybe_sent || !rules::on(Rule::SentStays));
         free.filter_map(|e| Some((e.id, e.share.clone()?)))
             .collect()
     }
