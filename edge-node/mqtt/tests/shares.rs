@@ -358,6 +358,72 @@ fn a_message_under_way_survives_the_member_it_was_dealt_to() {
     assert_eq!(all, [0, 1]);
 }
 
+/// The one it was dealt to ends its session while the message is on its way to the disk, and somebody
+/// else is there: the end waits, and gives that away too.
+#[test]
+fn a_message_under_way_survives_the_session_it_was_dealt_to() {
+    let ends: [fn(&mut World, u64); 2] = [
+        |w, a| w.send(a, &[0xe0, 7, 0, 5, 17, 0, 0, 0, 0]),
+        |w, _| {
+            let again = w.open();
+            w.send(again, &v5("a", true, 60).bytes());
+        },
+    ];
+    let crashes = |n| (0..n).map(Some).chain([None]);
+    for (end, crash) in ends
+        .iter()
+        .flat_map(|end| crashes(8).map(move |c| (end, c)))
+    {
+        let mut w = World::new();
+        let (p, _) = w.connect(v5("p", true, 0));
+        let group = [("$share/g/t", 1)];
+        let a = join(&mut w, "a", &group, 60);
+        let b = join(&mut w, "b", &group, 60);
+        w.sync = false;
+        for n in 0..4 {
+            w.send(p, &publish("t", &n.to_string(), 1, n + 1).v5(&[]).bytes());
+        }
+        end(&mut w, a);
+        w.fsync(4);
+        let b = match crash {
+            None => {
+                w.fsync_all();
+                b
+            }
+            // Behind so many frames after the messages.
+            Some(frames) => {
+                (0..frames).for_each(|_| w.fsync(1));
+                w.crash();
+                w.sync = true;
+                w.later(1);
+                join(&mut w, "b", &group, 60)
+            }
+        };
+        let (mut all, _) = got(&mut w, b);
+        all.sort_unstable();
+        assert_eq!(all, [0, 1, 2, 3], "crash behind {crash:?}");
+    }
+}
+
+/// A full log refuses the frame that moves it from a member that is away, and that member's session ends
+/// before it is offered again.
+#[test]
+fn what_could_not_move_survives_the_session_it_was_dealt_to() {
+    let mut w = World::new();
+    let (p, _) = w.connect(v5("p", true, 0));
+    let group = [("$share/g/t", 1)];
+    let a = join(&mut w, "a", &group, 60);
+    publish_all(&mut w, p, "t", 1, 0..3);
+    let b = join(&mut w, "b", &group, 60);
+    w.refuse = Some(Refusal::QuotaExceeded);
+    w.hang_up(a);
+    w.refuse = None;
+    let (_, present) = w.connect(v5("a", true, 60));
+    assert!(!present);
+    w.later(60_000);
+    assert_eq!(got(&mut w, b).0, [0, 1, 2]);
+}
+
 #[test]
 fn whom_a_message_was_dealt_to_survives_crash_and_checkpoint() {
     for checkpoint in [false, true] {

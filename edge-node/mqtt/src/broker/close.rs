@@ -3,6 +3,7 @@
 use super::Broker;
 use super::conn::Conn;
 use super::journal::Reply;
+use super::shares::Ending;
 use super::timers::Timer;
 use crate::codec;
 use crate::limits;
@@ -196,6 +197,13 @@ impl Broker {
         self.state.leave(sid);
         // What the session changed in this step comes before its end.
         self.append_loose();
+        match self.last_dealt(sid) {
+            Some(after) => self.ending.push(Ending { after, sid }),
+            None => self.append_end(sid),
+        }
+    }
+
+    pub(super) fn append_end(&mut self, sid: Sid) {
         if !rules::on(Rule::EndRecorded) {
             self.state.end(sid);
             return self.deal_strays();

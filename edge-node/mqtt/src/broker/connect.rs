@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::Broker;
 use super::conn::{Conn, Stage};
 use super::journal::Reply;
+use super::shares::Held;
 use crate::codec::{self, ConnAck, Connect, Version, Will};
 use crate::limits;
 use crate::rules::{self, Rule};
@@ -197,7 +198,23 @@ impl Broker {
                 .unwrap_or(u16::MAX)
                 .min(inflight_max),
         };
-        self.start_session(id, accepted, connect.clean_start);
+        let clean = connect.clean_start;
+        match self.waits_for(&accepted.client_id, clean) {
+            Some(after) => {
+                let Some(conn) = self.conns.get_mut(&id) else {
+                    return;
+                };
+                conn.stage = Stage::Connecting;
+                let accepted = Box::new(accepted);
+                self.held.push(Held {
+                    after,
+                    conn: id,
+                    accepted,
+                    clean,
+                });
+            }
+            None => self.start_session(id, accepted, clean),
+        }
     }
 
     fn assign(&mut self) -> Arc<str> {
@@ -212,7 +229,7 @@ impl Broker {
         .into()
     }
 
-    fn start_session(&mut self, id: ConnId, mut a: Accepted, clean: bool) {
+    pub(super) fn start_session(&mut self, id: ConnId, mut a: Accepted, clean: bool) {
         let old = self.state.current(&a.client_id);
         if let Some(old) = old.filter(|_| clean || !rules::on(Rule::WillTakenBack)) {
             // A will that still waits goes out when its session ends (3.1.3.2.2).

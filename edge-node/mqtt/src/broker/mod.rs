@@ -38,6 +38,7 @@ use crate::{
 };
 use conn::{Conn, Stage};
 use journal::Pending;
+use shares::{Ending, Held};
 use sys::Sys;
 use timers::Timer;
 
@@ -57,6 +58,9 @@ pub struct Broker {
     owners: BTreeMap<Arc<str>, ConnId>,
     /// CONNECTs under way to the journal, by client id: how many, and the session of the last.
     starting: BTreeMap<Arc<str>, (usize, Sid)>,
+    /// Ends of sessions, and CONNECTs, that wait for frames under way.
+    ending: Vec<Ending>,
+    held: Vec<Held>,
     /// Frames under way, in token order.
     pending: VecDeque<Pending>,
     /// Frames without anybody waiting that were refused; offered again.
@@ -107,6 +111,8 @@ impl Broker {
             by_listener: BTreeMap::new(),
             owners: BTreeMap::new(),
             starting: BTreeMap::new(),
+            ending: Vec::new(),
+            held: Vec::new(),
             config,
             access: Box::new(AllowAll),
             checks_delivery: false,
@@ -341,6 +347,7 @@ impl Broker {
 
     /// Ends a step: sends what waits, lets paused connections go on, and writes everything out.
     fn settle(&mut self) {
+        self.end_due();
         let mut at = 0;
         while at < self.touched.len() {
             let id = self.touched[at];

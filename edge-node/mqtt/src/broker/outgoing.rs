@@ -261,7 +261,7 @@ impl Broker {
                 break;
             }
             conn.cursor = seq + 1;
-            if entry.done {
+            if entry.done || entry.moving {
                 continue;
             }
             conn.inflight += 1;
@@ -335,7 +335,7 @@ impl Broker {
         let session = self.state.session(sid)?;
         let durable = session.durable;
         let (seq, entry) = session.queue.by_id(packet)?;
-        let known = seq < cursor && !entry.done;
+        let known = seq < cursor && !entry.done && !entry.moving;
         known.then_some((
             sid,
             entry.qos,

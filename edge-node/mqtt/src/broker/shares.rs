@@ -3,13 +3,14 @@
 use std::sync::Arc;
 
 use super::conn::Conn;
-use super::journal::Reply;
+use super::connect::Accepted;
+use super::journal::{Pending, Reply};
 use super::{Broker, identity};
 use crate::seeded::Table;
 use crate::state::op::Op;
 use crate::state::session::{Session, Sid};
 use crate::state::{Among, Deal, Stray};
-use crate::{Access, ConnId, Publish, QoS};
+use crate::{Access, ConnId, Publish, QoS, Token};
 
 fn may_read(
     conns: &Table<ConnId, Box<Conn>>,
@@ -21,7 +22,65 @@ fn may_read(
     conn.is_none_or(|conn| access.may_receive(identity(conn), &publish.topic))
 }
 
+/// A session that has ended: what frames under way deal to it has to be in its queue before its end
+/// gives that to others.
+#[derive(Debug)]
+pub(super) struct Ending {
+    pub after: Token,
+    pub sid: Sid,
+}
+
+/// A CONNECT that ends such a session, or comes behind its end.
+#[derive(Debug)]
+pub(super) struct Held {
+    pub after: Token,
+    pub conn: ConnId,
+    pub accepted: Box<Accepted>,
+    pub clean: bool,
+}
+
 impl Broker {
+    /// The last frame under way that deals something to a session.
+    pub(super) fn last_dealt(&self, sid: Sid) -> Option<Token> {
+        if self.state.shares.is_empty() {
+            return None;
+        }
+        let to = |deals: &[Deal]| deals.iter().any(|deal| deal.to == sid);
+        let deals =
+            |frame: &&Pending| to(&frame.deals) || frame.ops.iter().any(|op| to(op.deals()));
+        self.pending.iter().rev().find(deals).map(|p| p.token)
+    }
+
+    /// The frame that a client's CONNECT has to wait for.
+    pub(super) fn waits_for(&self, client_id: &str, clean: bool) -> Option<Token> {
+        let ends = |ending: &&Ending| {
+            let session = self.state.sessions.get(&ending.sid);
+            session.is_some_and(|s| *s.client_id == *client_id)
+        };
+        let ending = self.ending.iter().rev().find(ends).map(|e| e.after);
+        let old = self.state.current(client_id).filter(|_| clean);
+        ending.max(old.and_then(|sid| self.last_dealt(sid)))
+    }
+
+    /// Ends what had to wait, and lets those in who wait for that.
+    pub(super) fn end_due(&mut self) {
+        let first = self.pending.front().map(|frame| frame.token);
+        let due = |after: Token| first.is_none_or(|first| first > after);
+        let ending = std::mem::take(&mut self.ending).into_iter();
+        let held = std::mem::take(&mut self.held).into_iter();
+        let (ended, ending): (Vec<_>, Vec<_>) = ending.partition(|e| due(e.after));
+        let (let_in, held): (Vec<_>, Vec<_>) = held.partition(|h| due(h.after));
+        (self.ending, self.held) = (ending, held);
+        for Ending { sid, .. } in ended {
+            self.append_end(sid);
+        }
+        for held in let_in {
+            if self.conns.contains_key(&held.conn) {
+                self.start_session(held.conn, *held.accepted, held.clean);
+            }
+        }
+    }
+
     /// Whom shared subscriptions deal a message to.
     pub(super) fn deals(&mut self, publish: &Publish) -> Vec<Deal> {
         let Broker {
@@ -63,7 +122,8 @@ impl Broker {
                 break;
             };
             let entry = queue.seq(id).and_then(|seq| queue.entries.get(&seq));
-            let Some(message) = entry.and_then(|entry| entry.message.clone()) else {
+            let stays = entry.filter(|entry| !entry.moving);
+            let Some(message) = stays.and_then(|entry| entry.message.clone()) else {
                 continue;
             };
             let Some(deal) = self.choose(&share, &message.publish, among) else {
@@ -73,7 +133,7 @@ impl Broker {
             // Should its client come back meanwhile, it does not get it any more.
             let session = self.state.session(sid);
             if let Some((_, entry)) = session.and_then(|s| s.queue.by_id(id)) {
-                entry.done = true;
+                entry.moving = true;
             }
         }
         ops
@@ -95,7 +155,7 @@ impl Broker {
             };
             let session = self.state.session(*sid);
             if let Some((_, entry)) = session.and_then(|s| s.queue.by_id(*id)) {
-                entry.done = false;
+                entry.moving = false;
             }
         }
     }
@@ -103,12 +163,7 @@ impl Broker {
     /// After a frame: whoever a message was dealt to may have left since that was written.
     pub(super) fn look_after_deals(&mut self, ops: &[Op]) {
         for op in ops {
-            let deals = match op {
-                Op::Dealt { deals, .. } => deals.as_slice(),
-                Op::Deal { deal, .. } | Op::Forward { deal, .. } => std::slice::from_ref(deal),
-                _ => continue,
-            };
-            for deal in deals {
+            for deal in op.deals() {
                 let members = self.state.durable_members(&deal.share);
                 let left = members.contains(&(deal.to, false));
                 if left && members.iter().any(|(_, connected)| *connected) {

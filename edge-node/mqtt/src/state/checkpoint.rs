@@ -289,6 +289,7 @@ impl State {
             bytes,
             maybe_sent: false,
             done: false,
+            moving: false,
             received: false,
         };
         let before = queue.bytes;

@@ -139,6 +139,15 @@ impl Op {
             } | Op::Dealt { .. }
         )
     }
+
+    /// Whom it gives something by shared subscriptions.
+    pub(crate) fn deals(&self) -> &[Deal] {
+        match self {
+            Op::Dealt { deals, .. } => deals,
+            Op::Deal { deal, .. } | Op::Forward { deal, .. } => std::slice::from_ref(deal),
+            _ => &[],
+        }
+    }
 }
 
 pub(crate) fn encode(token: u64, ops: &[Op]) -> Vec<u8> {

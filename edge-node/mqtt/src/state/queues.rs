@@ -80,6 +80,7 @@ impl State {
             message: Some(message.clone()),
             maybe_sent: false,
             done: false,
+            moving: false,
             received: false,
         };
         let shared = entry.share.is_some();
@@ -133,7 +134,7 @@ impl State {
         let before = session.queue.bytes;
         let entry = session.queue.remove(oldest);
         let shared = entry.as_ref().is_some_and(|entry| entry.share.is_some());
-        let entry = entry.filter(|entry| !entry.done);
+        let entry = entry.filter(|entry| !entry.done && !entry.moving);
         if let (Some(entry), true) = (entry, session.conn.is_some()) {
             session.dropped.push((oldest, entry.id));
         }

@@ -56,6 +56,8 @@ pub(crate) struct Entry {
     /// Not durable: its removal, or its PUBREC, is under way to the journal.
     pub done: bool,
     pub received: bool,
+    /// Not durable: it was given to another member of its group; the op that says so is under way.
+    pub moving: bool,
 }
 
 /// Messages on their way to one subscriber, in order. Invariant: an id names one entry, and what

@@ -6,9 +6,9 @@
 //!
 //! # When a member leaves
 //! What was dealt to it and may go to another does ([`Session::forwardable`]): QoS 1, and QoS 2 that
-//! was never sent [MQTT-4.8.2-5], in the frame that ends it. What finds its session gone when it is
-//! applied is a [`Stray`]: it is dealt again in a frame of its own, and a crash before that is durable
-//! loses it for the group.
+//! was never sent [MQTT-4.8.2-5], in the frame that ends it. That frame waits for what is under way to
+//! the session. What finds its session gone all the same when it is applied is a [`Stray`]: it is dealt
+//! again in a frame of its own, and a crash before that is durable loses it for the group.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -135,7 +135,8 @@ impl Shares {
 }
 
 impl Session {
-    /// Ids of what was dealt to it and may go to another member, in order, with the groups.
+    /// Ids of what was dealt to it and may go to another member, in order, with the groups. With what is
+    /// on its way there: should the session end before, that finds nothing any more.
     pub fn forwardable(&self) -> Vec<(u16, Arc<str>)> {
         let entries = self.queue.entries.values();
         let dealt = entries.filter(|e| e.message.is_some() && !e.done && !e.received);
