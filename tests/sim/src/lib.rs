@@ -11,7 +11,8 @@
 //! | [`cloud`] | the node: the real core on a simulated disk and object store |
 //! | [`mqtt`], [`kafka`] | clients with real bytes |
 //! | [`oracle`] | what was promised to publishers and consumers, and whether it holds |
-//! | [`served`], [`produced`], [`grouped`] | the same of subscribers, idempotent producers, consumer groups |
+//! | [`served`], [`shared`], [`kept`] | the same of subscribers, shared subscriptions, what is retained |
+//! | [`produced`], [`grouped`] | the same of idempotent producers, consumer groups |
 //! | [`rng`], [`now`], [`payload`], [`count`] | chance, time, what messages hold, what is counted |
 //!
 //! ```text
@@ -37,10 +38,13 @@
 //!   says that it went back.
 //! - A stream that is set aside (quarantine) until an operator looks.
 //!
+//! - What a broker kept for its clients (sessions, QoS 2 ids, retained messages, wills), once a card that
+//!   it works on is older than what was told, or a broker with the durability `interval` died.
+//!
 //! Losses are held against the ledger offset by offset: see `oracle::stored`.
 //!
 //! # What is not in it
-//! Several cloud nodes, rot on the cloud's disk, transactions, retained messages and wills; an operator
+//! Several cloud nodes, rot on the cloud's disk, transactions, subscription identifiers, message expiry; an operator
 //! who retires incarnations, or as many cards as the cloud has places for (U2); one who gives up what a
 //! cloud that went back has lost, which no node lets him do yet; Kafka producers and group members of
 //! a cloud that goes back.
@@ -53,6 +57,7 @@ pub mod count;
 pub mod edge;
 pub mod grouped;
 pub mod kafka;
+pub mod kept;
 pub mod mqtt;
 pub mod now;
 pub mod oracle;
@@ -62,4 +67,5 @@ pub mod produced;
 pub mod rng;
 pub mod run;
 pub mod served;
+pub mod shared;
 pub mod world;

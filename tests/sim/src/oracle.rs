@@ -20,7 +20,7 @@ use headwater_batch::{BatchView, Decoder, Limits, TopicPartition};
 
 use crate::kafka::requests::Place;
 use crate::now::Ms;
-use crate::payload::{Id, id_of};
+use crate::payload::{Id, id_of_record};
 use crate::produced::Produced;
 pub use back::Known;
 use stored::Stored;
@@ -56,6 +56,9 @@ pub struct Attempt {
     pub acked_at: Option<Ms>,
     pub interval: bool,
     pub refused: bool,
+    pub retain: bool,
+    /// It is without a payload: what is retained is deleted.
+    pub deletes: bool,
     /// Why it may be missing.
     pub may_miss: Option<&'static str>,
     pub may_repeat: bool,
@@ -242,10 +245,7 @@ impl Oracle {
         let records: Result<Vec<_>, _> = batch.records(&mut decoder, &limits).map(|records| {
             let own = records.map(|record| {
                 let record = record.map_err(|e| e.to_string())?;
-                let id = record
-                    .value
-                    .and_then(id_of)
-                    .ok_or("a payload nobody sent")?;
+                let id = id_of_record(&record).ok_or("a payload nobody sent")?;
                 let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
                 let edge = record
                     .headers

@@ -1,6 +1,8 @@
 //! What a message holds: its attempt's id, and filling that follows from it, so that a reader knows
 //! whether it got what was sent.
 
+use crate::mqtt::wire::ID;
+
 /// Names one publish attempt (or, at QoS 2, one message) in the whole world. Rises as they are sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Id(pub u64);
@@ -35,6 +37,17 @@ pub fn id_of(payload: &[u8]) -> Option<Id> {
     let colon = payload.iter().position(|b| *b == b':')?;
     let id = Id(std::str::from_utf8(&payload[..colon]).ok()?.parse().ok()?);
     (of(id, payload.len()) == payload).then_some(id)
+}
+
+/// The id of a record: one without a payload, which deletes what is retained, has it in a header.
+pub fn id_of_record(record: &headwater_batch::Record<'_>) -> Option<Id> {
+    let value = record.value.unwrap_or_default();
+    if !value.is_empty() {
+        return id_of(value);
+    }
+    let mut headers = record.headers.iter();
+    let named = headers.find(|header| header.key == ID.as_bytes())?;
+    Some(Id(std::str::from_utf8(named.value?).ok()?.parse().ok()?))
 }
 
 #[cfg(test)]

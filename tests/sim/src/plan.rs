@@ -1,6 +1,7 @@
 //! What a seed's world is like, and what may happen in it. Each kind of fault is in about half of the
 //! worlds, so that no kind is always hidden behind another.
 
+mod mqtt;
 mod uplink;
 
 use headwater_log::durable::Rules;
@@ -9,6 +10,7 @@ use headwater_log::store::Full;
 use crate::cloud::CloudSettings;
 use crate::edge::Settings;
 use crate::rng::Rng;
+pub use mqtt::MqttPlan;
 pub use uplink::{Kind, UplinkFaults};
 
 #[derive(Debug, Clone)]
@@ -25,6 +27,7 @@ pub struct Plan {
     pub bytes_max: u64,
     pub faults: Faults,
     pub uplink: UplinkFaults,
+    pub mqtt: MqttPlan,
     pub edge: Settings,
     pub cloud: CloudSettings,
 }
@@ -102,6 +105,7 @@ impl Plan {
             },
             faults,
             uplink,
+            mqtt: MqttPlan::of(seed, tame == 1),
             edge: edge(rng, tight, uplink),
             cloud: cloud(rng, rules),
         }

@@ -14,8 +14,19 @@
 use std::collections::BTreeMap;
 
 use crate::mqtt::subscriber::{Manner, Taken};
+use crate::mqtt::wire::Version;
 use crate::oracle::{Attempt, CardId, Oracle};
 use crate::payload::{Id, id_of};
+
+/// What a broker works on.
+#[derive(Debug, Clone, Copy)]
+pub struct Here {
+    pub card: CardId,
+    /// How often the card's content was exchanged.
+    pub history: u32,
+    /// How much had been sent when what it retains was last older than what it had acknowledged.
+    pub kept_since: u64,
+}
 
 /// Publisher, topic, QoS: what keeps its order.
 type Line = (usize, String, u8);
@@ -46,20 +57,27 @@ impl Served {
         self.since.get_or_insert(sent);
     }
 
-    /// A message was taken. Which it is, or what is wrong with it.
-    pub fn took(&mut self, manner: &Manner, taken: &Taken, oracle: &Oracle) -> Result<Id, String> {
+    /// A message was taken. Which it is, or what is wrong with it; `None`: nothing names it.
+    pub fn took(
+        &mut self,
+        manner: &Manner,
+        taken: &Taken,
+        oracle: &Oracle,
+    ) -> Result<Option<Id>, String> {
+        match identify(manner, taken, oracle)? {
+            Some((id, attempt)) => self.judge(manner, id, attempt, taken).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    fn judge(
+        &mut self,
+        manner: &Manner,
+        id: Id,
+        attempt: &Attempt,
+        taken: &Taken,
+    ) -> Result<Id, String> {
         let who = &manner.client_id;
-        let id = id_of(&taken.payload).ok_or_else(|| format!("{who}: a payload nobody sent"))?;
-        let attempt = oracle.attempts.get(&id);
-        let attempt = attempt.ok_or_else(|| format!("{who}: {id:?} was never sent"))?;
-        if attempt.mqtt_topic != taken.topic || taken.qos != attempt.qos.min(manner.qos) {
-            return Err(format!("ALTERED for {who}: {taken:?}, sent as {attempt:?}"));
-        }
-        if attempt.refused {
-            return Err(format!(
-                "REFUSED AND DELIVERED to {who}: {id:?} {attempt:?}"
-            ));
-        }
         if self.since.is_none() {
             return Ok(id);
         }
@@ -93,26 +111,62 @@ impl Served {
         }
     }
 
-    /// What the broker owes it and has not sent. `here`: the card, and how often its content was
-    /// exchanged, that the broker works on.
+    /// What the broker owes it and has not sent.
     pub fn missing<'a>(
         &'a self,
         manner: &'a Manner,
-        here: (CardId, u32),
+        here: Here,
         oracle: &'a Oracle,
     ) -> impl Iterator<Item = (&'a Id, &'a Attempt)> {
         let since = self
             .since
             .filter(|_| !manner.clean && manner.qos > 0 && !self.loses);
-        let root = manner.filter.trim_end_matches('#');
         oracle.attempts.iter().filter(move |(id, attempt)| {
-            since.is_some_and(|since| attempt.first > since)
-                && attempt.qos > 0
-                && attempt.acked
-                && attempt.may_miss.is_none()
-                && (attempt.card, attempt.history) == here
-                && attempt.mqtt_topic.starts_with(root)
+            since.is_some_and(|since| attempt.is_owed(since, here, manner.root()))
+                && (manner.version == Version::V5 || !attempt.deletes)
                 && !self.taken.contains_key(id)
         })
     }
+}
+
+impl Attempt {
+    /// A session that subscribed to what begins with `root`, when `since` had been sent, has to get it.
+    pub fn is_owed(&self, since: u64, here: Here, root: &str) -> bool {
+        self.first > since
+            && self.qos > 0
+            && self.acked
+            && self.may_miss.is_none()
+            && (self.card, self.history) == (here.card, here.history)
+            && self.mqtt_topic.starts_with(root)
+    }
+}
+
+/// Which message it is, and what is wrong with it by itself. `None`: one without a payload, which on
+/// 3.1.1 nothing names.
+pub fn identify<'a>(
+    manner: &Manner,
+    taken: &Taken,
+    oracle: &'a Oracle,
+) -> Result<Option<(Id, &'a Attempt)>, String> {
+    let who = &manner.client_id;
+    let id = match (taken.payload.is_empty(), manner.version) {
+        (true, Version::V4) => return Ok(None),
+        (true, Version::V5) => taken.named,
+        (false, _) => id_of(&taken.payload),
+    };
+    let id = id.ok_or_else(|| format!("{who}: a payload nobody sent"))?;
+    let attempt = oracle.attempts.get(&id);
+    let attempt = attempt.ok_or_else(|| format!("{who}: {id:?} was never sent"))?;
+    let as_sent = attempt.mqtt_topic == taken.topic
+        && attempt.deletes == taken.payload.is_empty()
+        && taken.qos == attempt.qos.min(manner.qos);
+    if !as_sent || (taken.retain && !attempt.retain) {
+        return Err(format!("ALTERED for {who}: {taken:?}, sent as {attempt:?}"));
+    }
+    if attempt.refused {
+        return Err(format!(
+            "REFUSED AND DELIVERED to {who}: {id:?} {attempt:?}"
+        ));
+    }
+    Ok(Some((id, attempt)))
 }

@@ -23,7 +23,7 @@ use super::trouble::Fate;
 use super::{CloudOut, LinkConn, Out, Trouble};
 use crate::kafka::consumer::KafkaConn;
 use crate::now::Ms;
-use crate::payload::{Id, id_of};
+use crate::payload::{Id, id_of_record};
 
 type Answer = (Ticket, Option<StreamOutcome>);
 
@@ -183,7 +183,7 @@ fn records(batch: &[u8], decoder: &mut Decoder) -> Vec<(i64, Id)> {
     };
     let ids = all.filter_map(|record| {
         let record = record.ok()?;
-        Some((record.offset.0, record.value.and_then(id_of)?))
+        Some((record.offset.0, id_of_record(&record)?))
     });
     ids.collect()
 }

@@ -11,7 +11,7 @@ use headwater_batch::{BatchView, Decoder, Limits, TopicPartition};
 use headwater_proto::StreamEntry;
 
 use crate::now::Ms;
-use crate::payload::{Id, id_of};
+use crate::payload::{Id, id_of_record};
 use crate::rng::Rng;
 
 /// The node goes on with these, from life to life. Clones share it.
@@ -162,7 +162,7 @@ impl State {
         let found = BatchView::parse(batch, &limits).is_ok_and(|batch| {
             batch.records(&mut decoder, &limits).is_ok_and(|mut all| {
                 all.any(|record| {
-                    let id = record.ok().and_then(|record| record.value.and_then(id_of));
+                    let id = record.ok().as_ref().and_then(id_of_record);
                     id.is_some_and(|id| self.is_poison(id))
                 })
             })

@@ -7,7 +7,7 @@ use headwater_log::store::{Chunk, PartitionReader, ReadError, Store};
 use headwater_proto::Incarnation;
 
 use super::Output;
-use crate::payload::{Id, id_of};
+use crate::payload::{Id, id_of_record};
 
 #[derive(Default)]
 pub(super) struct Sealed {
@@ -74,7 +74,7 @@ impl Sealed {
         if let Ok(all) = batch.records(&mut self.decoder, &limits) {
             let ids = all.filter_map(|record| {
                 let record = record.ok()?;
-                Some((record.offset, record.value.and_then(id_of)?))
+                Some((record.offset, id_of_record(&record)?))
             });
             records.extend(ids.filter(|(at, _)| *at >= from).map(|(at, id)| (at.0, id)));
         }

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 
-use super::wire::{self, Packet, Publish, Reader, Version};
+use super::wire::{self, Connect, Packet, Publish, Reader, Version, Will};
 use crate::edge::MqttConn;
 use crate::now::Ms;
 use crate::payload::{self, Id};
@@ -18,6 +18,9 @@ use crate::rng::Rng;
 const PATIENCE_MS: Ms = 20_000;
 /// PUBLISH packets in flight.
 const IN_FLIGHT_MAX: usize = 12;
+const WILL_BYTES: usize = 40;
+/// How long it stays away at most, where it goes by itself.
+const AWAY_MS: Ms = 10_000;
 
 /// What a publisher is, for its whole life.
 #[derive(Debug, Clone)]
@@ -27,6 +30,22 @@ pub struct Manner {
     /// A clean session forgets at each disconnect; QoS 2 needs one that stays.
     pub clean: bool,
     pub topics: Vec<String>,
+    /// Most of its connections leave a will.
+    pub wills: bool,
+    /// It goes so long after it has connected, in good order, and stays away for a while.
+    pub stays_ms: Option<Ms>,
+    /// It gives its packet ids from 1 to here.
+    pub ids_max: u16,
+}
+
+/// The will of a CONNECT.
+#[derive(Debug, Clone)]
+pub struct WillSent {
+    pub id: Id,
+    pub qos: u8,
+    pub topic: String,
+    pub retain: bool,
+    pub delay_ms: Ms,
 }
 
 /// One message that waits to be sent.
@@ -36,6 +55,10 @@ pub struct Message {
     /// Index into [`Manner::topics`].
     pub topic: usize,
     pub bytes: usize,
+    pub retain: bool,
+    /// Without a payload, so that what is retained is deleted; version 5 only, where a user property
+    /// names the attempt.
+    pub deletes: bool,
     /// QoS 2 only, once it was sent: it keeps its id.
     pub id: Option<Id>,
 }
@@ -71,14 +94,19 @@ pub enum Act {
     /// An attempt goes out: the oracle is to know.
     Sent {
         id: Id,
-        qos: u8,
-        topic: usize,
+        message: Message,
         older_session: bool,
     },
+    /// CONNECT goes out, CONNACK came, DISCONNECT goes out.
+    Connects(MqttConn, Option<WillSent>),
+    Greeted(MqttConn),
+    Leaves(MqttConn),
     /// The broker promised.
     Acked(Id),
     /// The broker said that it will not be stored.
     Refused(Id),
+    /// The broker has no session, and had one that was to stay.
+    Lost,
     /// Counted and traced.
     Note(&'static str),
     /// The broker broke the protocol or a promise.
@@ -102,6 +130,9 @@ pub struct Publisher {
     is_older: bool,
     /// A broker that refuses is not asked again at once.
     quiet_until: Ms,
+    /// When it goes, if it does.
+    until: Option<Ms>,
+    roams: bool,
     pub acts: VecDeque<Act>,
 }
 
@@ -120,6 +151,8 @@ impl Publisher {
             has_session: false,
             is_older: false,
             quiet_until: 0,
+            until: None,
+            roams: true,
             acts: VecDeque::new(),
         }
     }
@@ -150,6 +183,10 @@ impl Publisher {
         self.is_older = true;
     }
 
+    pub fn is_older(&self) -> bool {
+        self.is_older
+    }
+
     pub fn publish(&mut self, now: Ms, message: Message, ids: &mut payload::Ids) {
         self.backlog.push_back(message);
         self.pump(now, ids);
@@ -166,6 +203,7 @@ impl Publisher {
                 patience
                     .into_iter()
                     .chain(waits.then_some(self.quiet_until))
+                    .chain(self.until)
                     .min()
             }
         }
@@ -177,6 +215,11 @@ impl Publisher {
             Phase::Down { retry_at } if retry_at <= now => {
                 self.phase = Phase::Dialling;
                 self.acts.push_back(Act::Dial);
+            }
+            Phase::Up(_) if self.until.is_some_and(|at| at <= now) => {
+                self.leave(now);
+                let retry_at = now + self.rng.below(AWAY_MS);
+                self.phase = Phase::Down { retry_at };
             }
             Phase::Greeting(conn) | Phase::Up(conn)
                 if self.deadline().is_some_and(|at| at <= now) =>
@@ -192,18 +235,52 @@ impl Publisher {
         self.down(now);
     }
 
-    pub fn connected(&mut self, now: Ms, conn: MqttConn) {
+    pub fn connected(&mut self, now: Ms, conn: MqttConn, ids: &mut payload::Ids) {
         self.phase = Phase::Greeting(conn);
         self.heard = now;
         self.reader.clear();
-        let Manner {
-            version,
-            ref client_id,
-            clean,
-            ..
-        } = self.manner;
-        let bytes = wire::connect(version, client_id, clean, None);
+        let will = self.draw_will(ids);
+        let payload = will.as_ref().map(|will| payload::of(will.id, WILL_BYTES));
+        let left = will.as_ref().zip(payload.as_ref());
+        let bytes = wire::connect(Connect {
+            version: self.manner.version,
+            client_id: &self.manner.client_id,
+            clean: self.manner.clean,
+            expiry_s: u32::MAX,
+            receive_maximum: None,
+            will: left.map(|(will, payload)| Will {
+                topic: &will.topic,
+                payload,
+                qos: will.qos,
+                retain: will.retain,
+                delay_s: (will.delay_ms / 1_000) as u32,
+            }),
+        });
+        if self.manner.wills {
+            self.acts.push_back(Act::Connects(conn, will));
+        }
         self.acts.push_back(Act::Send(conn, bytes));
+    }
+
+    fn draw_will(&mut self, ids: &mut payload::Ids) -> Option<WillSent> {
+        if !self.manner.wills || self.rng.one_in(5) {
+            return None;
+        }
+        let retain = self.rng.one_in(3);
+        let delays = self.manner.version == Version::V5 && !self.manner.clean;
+        let delay_ms = [0, 1_000, 20_000, 60_000][self.rng.index(4)];
+        Some(WillSent {
+            id: ids.draw(),
+            qos: self.rng.index(3) as u8,
+            // Where nobody else retains.
+            topic: format!(
+                "{}/{}/will",
+                if retain { "r" } else { "a" },
+                self.manner.client_id
+            ),
+            retain,
+            delay_ms: if delays { delay_ms } else { 0 },
+        })
     }
 
     /// The network or the broker ended it.
@@ -213,9 +290,20 @@ impl Publisher {
         }
     }
 
+    /// Comes back at once, and stays.
+    pub fn wake(&mut self, now: Ms) {
+        (self.roams, self.until) = (false, None);
+        if let Phase::Down { retry_at } = &mut self.phase {
+            *retry_at = now;
+        }
+    }
+
     /// Leaves in good order, to come back.
     pub fn leave(&mut self, now: Ms) {
         if let Phase::Up(conn) = self.phase {
+            if self.manner.wills {
+                self.acts.push_back(Act::Leaves(conn));
+            }
             self.acts.push_back(Act::Send(conn, wire::disconnect()));
             self.hang_up(now, conn);
         }
@@ -248,7 +336,7 @@ impl Publisher {
                     session_present,
                     code: 0,
                 },
-            ) => self.greeted(conn, session_present, ids),
+            ) => self.greeted(now, conn, session_present, ids),
             (Phase::Greeting(_), Packet::ConnAck { .. }) => {
                 self.acts.push_back(Act::Note("CONNECT refused"));
                 self.hang_up(now, conn);
@@ -271,13 +359,21 @@ impl Publisher {
         }
     }
 
-    fn greeted(&mut self, conn: MqttConn, session_present: bool, ids: &mut payload::Ids) {
+    fn greeted(&mut self, now: Ms, conn: MqttConn, session_present: bool, ids: &mut payload::Ids) {
         self.phase = Phase::Up(conn);
+        let stays_ms = self.manner.stays_ms.filter(|_| self.roams);
+        self.until = stays_ms.map(|ms| now + ms);
+        if self.manner.wills {
+            self.acts.push_back(Act::Greeted(conn));
+        }
         if self.manner.clean && session_present {
             self.wrong("a clean session that was there before", 0);
         }
         if self.has_session && !session_present && !self.manner.clean {
-            self.acts.push_back(Act::Note("session lost"));
+            self.acts.push_back(match self.is_older {
+                true => Act::Note("session lost"),
+                false => Act::Lost,
+            });
         }
         self.has_session = !self.manner.clean;
         self.is_older &= session_present;
@@ -387,25 +483,29 @@ impl Publisher {
 
     fn send(&mut self, conn: MqttConn, pid: u16, dup: bool) {
         let flight = &self.flying[&pid];
-        let Message {
-            qos, topic, bytes, ..
-        } = flight.message;
-        let id = flight.id;
+        let (id, message) = (flight.id, flight.message);
         self.acts.push_back(Act::Sent {
             id,
-            qos,
-            topic,
+            message,
             older_session: self.is_older,
         });
-        let payload = payload::of(id, bytes);
-        let user_property =
-            (self.manner.version == Version::V5 && id.0 % 3 == 0).then_some(("unit", "C"));
+        let payload = match message.deletes {
+            true => Vec::new(),
+            false => payload::of(id, message.bytes),
+        };
+        let name = id.0.to_string();
+        let user_property = match self.manner.version {
+            Version::V5 if message.deletes => Some((wire::ID, name.as_str())),
+            Version::V5 if id.0 % 3 == 0 => Some(("unit", "C")),
+            _ => None,
+        };
         let publish = Publish {
-            topic: &self.manner.topics[topic],
+            topic: &self.manner.topics[message.topic],
             payload: &payload,
-            qos,
+            qos: message.qos,
             id: pid,
             dup,
+            retain: message.retain,
             user_property,
         };
         let bytes = wire::publish(self.manner.version, publish);
@@ -414,7 +514,7 @@ impl Publisher {
 
     fn free_id(&mut self) -> u16 {
         loop {
-            self.last_id = self.last_id % 200 + 1;
+            self.last_id = self.last_id % self.manner.ids_max + 1;
             if !self.flying.contains_key(&self.last_id) {
                 return self.last_id;
             }

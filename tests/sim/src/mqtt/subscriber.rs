@@ -7,9 +7,10 @@ use std::collections::{BTreeSet, VecDeque};
 
 use bytes::Bytes;
 
-use super::wire::{self, Packet, Reader, Version};
+use super::wire::{self, Connect, Packet, Reader, Version};
 use crate::edge::MqttConn;
 use crate::now::Ms;
+use crate::payload::Id;
 use crate::rng::Rng;
 
 /// Without an answer to CONNECT or SUBSCRIBE for so long it gives its connection up.
@@ -22,6 +23,16 @@ pub struct Manner {
     pub client_id: String,
     pub version: Version,
     pub clean: bool,
+    /// Version 5: how long its session outlives its connection, in seconds.
+    pub expiry_s: u32,
+    /// Where its session goes on it may do without another SUBSCRIBE.
+    pub trusts: bool,
+    /// Version 5: where it leaves in good order its session may end too.
+    pub ends: bool,
+    /// It goes so long after it has subscribed, and comes again,
+    pub stays_ms: Option<Ms>,
+    /// so much later at most.
+    pub away_ms: Ms,
     pub filter: String,
     pub qos: u8,
     /// Version 5: publishes under way to it at most.
@@ -29,6 +40,23 @@ pub struct Manner {
     /// It answers so much later, at most.
     pub slow_ms: Ms,
 }
+
+impl Manner {
+    /// What the topics that it gets begin with.
+    pub fn root(&self) -> &str {
+        let shared = self.filter.strip_prefix("$share/");
+        let filter = shared.and_then(|rest| rest.split_once('/'));
+        let filter = filter.map_or(self.filter.as_str(), |(_, filter)| filter);
+        filter.trim_end_matches('#')
+    }
+
+    pub fn outlives(&self) -> Option<Ms> {
+        (self.expiry_s != NEVER).then_some(Ms::from(self.expiry_s) * 1_000)
+    }
+}
+
+/// A session that does not expire.
+pub const NEVER: u32 = u32::MAX;
 
 /// A message that it has taken.
 #[derive(Debug)]
@@ -38,6 +66,9 @@ pub struct Taken {
     pub qos: u8,
     pub id: u16,
     pub dup: bool,
+    pub retain: bool,
+    /// The attempt that it says it is, where the payload is empty.
+    pub named: Option<Id>,
 }
 
 /// What it asks of the world, and tells it.
@@ -46,16 +77,31 @@ pub enum Act {
     Dial,
     Send(MqttConn, Bytes),
     Close(MqttConn),
-    /// The broker has a session that it did not have at the last CONNACK, or none.
-    Anew {
-        /// There was one that should have stayed.
-        lost: bool,
-    },
+    /// CONNACK came.
+    Greeted(Greeting),
+    /// A SUBSCRIBE goes out.
+    Asks,
+    /// It does without one.
+    GoesOn,
+    /// It has stayed its time, and looks at what it was sent.
+    Looked(MqttConn),
     /// From now on the broker owes it what is published.
     Subscribed,
     Taken(Taken),
     Note(&'static str),
     Wrong(String),
+}
+
+/// What CONNACK said of the session, and what is known of it.
+#[derive(Debug, Clone, Copy)]
+pub struct Greeting {
+    pub present: bool,
+    /// There was one, and nobody put an older state into the broker.
+    pub due: bool,
+    /// When a connection that was greeted was last lost, and when any was.
+    pub lost_at: Ms,
+    pub down_at: Ms,
+    pub dialled_at: Ms,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,6 +122,16 @@ pub struct Subscriber {
     has_session: bool,
     /// The broker may have an older session, or none: not its fault.
     is_older: bool,
+    /// SUBACK came in this session.
+    is_subscribed: bool,
+    lost_at: Ms,
+    down_at: Ms,
+    dialled_at: Ms,
+    /// When it goes, if it does.
+    until: Option<Ms>,
+    roams: bool,
+    /// Where it asked last for its session's end.
+    ended_on: Option<MqttConn>,
     unreleased: BTreeSet<u16>,
     answers: VecDeque<(Ms, Bytes)>,
     pub acts: VecDeque<Act>,
@@ -91,6 +147,13 @@ impl Subscriber {
             heard: 0,
             has_session: false,
             is_older: false,
+            is_subscribed: false,
+            lost_at: 0,
+            down_at: 0,
+            dialled_at: 0,
+            until: None,
+            roams: true,
+            ended_on: None,
             unreleased: BTreeSet::new(),
             answers: VecDeque::new(),
             acts: VecDeque::new(),
@@ -112,10 +175,22 @@ impl Subscriber {
         self.is_older
     }
 
+    /// Whether DISCONNECT on that connection ended its session.
+    pub fn ends_with(&self, conn: MqttConn) -> bool {
+        self.ended_on == Some(conn)
+    }
+
     /// Stays away until then, in good order or not.
     pub fn leave(&mut self, now: Ms, until: Ms, orderly: bool) {
         if let Some(conn) = self.conn() {
-            if orderly {
+            let ends = orderly && self.manner.ends && self.rng.one_in(2);
+            if ends {
+                self.acts.push_back(Act::Note("session ended"));
+                self.acts
+                    .push_back(Act::Send(conn, wire::disconnect_for_good()));
+                (self.has_session, self.is_subscribed) = (false, false);
+                self.ended_on = Some(conn);
+            } else if orderly {
                 self.acts.push_back(Act::Send(conn, wire::disconnect()));
             }
             self.acts.push_back(Act::Close(conn));
@@ -129,6 +204,12 @@ impl Subscriber {
     /// Comes back at once, and is quick from now on.
     pub fn wake(&mut self, now: Ms) {
         self.manner.slow_ms = 0;
+        (self.roams, self.until) = (false, None);
+        self.hurry(now);
+    }
+
+    /// Comes back at once.
+    pub fn hurry(&mut self, now: Ms) {
         if let Phase::Down { retry_at } = &mut self.phase {
             *retry_at = now;
         }
@@ -138,7 +219,8 @@ impl Subscriber {
         let own = match self.phase {
             Phase::Down { retry_at } => Some(retry_at),
             Phase::Greeting(_) | Phase::Subscribing(_) => Some(self.heard + PATIENCE_MS),
-            Phase::Dialling | Phase::Up(_) => None,
+            Phase::Up(_) => self.until,
+            Phase::Dialling => None,
         };
         let answer = self.answers.front().map(|(at, _)| *at);
         own.into_iter().chain(answer).min()
@@ -155,11 +237,17 @@ impl Subscriber {
         match self.phase {
             Phase::Down { retry_at } if retry_at <= now => {
                 self.phase = Phase::Dialling;
+                self.dialled_at = now;
                 self.acts.push_back(Act::Dial);
             }
             Phase::Greeting(conn) | Phase::Subscribing(conn) if self.heard + PATIENCE_MS <= now => {
                 self.acts.push_back(Act::Close(conn));
                 self.down(now);
+            }
+            Phase::Up(conn) if self.until.is_some_and(|at| at <= now) => {
+                self.acts.push_back(Act::Looked(conn));
+                let until = now + 1 + self.rng.below(self.manner.away_ms);
+                self.leave(now, until, true);
             }
             _ => {}
         }
@@ -174,12 +262,14 @@ impl Subscriber {
         self.heard = now;
         self.reader.clear();
         let manner = &self.manner;
-        let bytes = wire::connect(
-            manner.version,
-            &manner.client_id,
-            manner.clean,
-            manner.receive_maximum,
-        );
+        let bytes = wire::connect(Connect {
+            version: manner.version,
+            client_id: &manner.client_id,
+            clean: manner.clean,
+            expiry_s: manner.expiry_s,
+            receive_maximum: manner.receive_maximum,
+            will: None,
+        });
         self.acts.push_back(Act::Send(conn, bytes));
     }
 
@@ -215,7 +305,7 @@ impl Subscriber {
                     session_present,
                     code: 0,
                 },
-            ) => self.greeted(conn, session_present),
+            ) => self.greeted(now, conn, session_present),
             (Phase::Greeting(_), Packet::ConnAck { .. }) => {
                 self.acts.push_back(Act::Note("CONNECT refused"));
                 self.acts.push_back(Act::Close(conn));
@@ -223,7 +313,8 @@ impl Subscriber {
             }
             (Phase::Subscribing(_), Packet::SubAck { id, code }) if id == SUBSCRIBE_ID => {
                 if code == self.manner.qos {
-                    self.phase = Phase::Up(conn);
+                    self.up(now, conn);
+                    self.is_subscribed = true;
                     self.acts.push_back(Act::Subscribed);
                 } else {
                     // The log is full; it is asked again.
@@ -240,6 +331,8 @@ impl Subscriber {
                     qos,
                     id,
                     dup,
+                    retain,
+                    named,
                 },
             ) => {
                 let again = qos == 2 && !self.unreleased.insert(id);
@@ -254,6 +347,8 @@ impl Subscriber {
                     qos,
                     id,
                     dup,
+                    retain,
+                    named,
                 };
                 self.acts.push_back(match again {
                     true => Act::Note("QoS 2 again"),
@@ -275,18 +370,27 @@ impl Subscriber {
         }
     }
 
-    fn greeted(&mut self, conn: MqttConn, session_present: bool) {
-        if !session_present || self.is_older {
+    fn greeted(&mut self, now: Ms, conn: MqttConn, present: bool) {
+        if !present || self.is_older {
             self.unreleased.clear();
+            self.is_subscribed = false;
         }
-        if !session_present {
-            let lost = self.has_session && !self.is_older;
-            self.acts.push_back(Act::Anew { lost });
-        }
+        self.acts.push_back(Act::Greeted(Greeting {
+            present,
+            due: self.has_session && !self.is_older,
+            lost_at: self.lost_at,
+            down_at: self.down_at,
+            dialled_at: self.dialled_at,
+        }));
         self.has_session = !self.manner.clean;
         self.is_older = false;
-        // Each time: an older session may be without the subscription.
+        if self.manner.trusts && self.is_subscribed && self.rng.one_in(2) {
+            self.acts.push_back(Act::GoesOn);
+            return self.up(now, conn);
+        }
+        // Each time otherwise: an older session may be without the subscription.
         self.phase = Phase::Subscribing(conn);
+        self.acts.push_back(Act::Asks);
         let Manner {
             version,
             ref filter,
@@ -295,6 +399,15 @@ impl Subscriber {
         } = self.manner;
         let bytes = wire::subscribe(version, SUBSCRIBE_ID, filter, qos);
         self.acts.push_back(Act::Send(conn, bytes));
+    }
+
+    fn up(&mut self, now: Ms, conn: MqttConn) {
+        self.phase = Phase::Up(conn);
+        self.until = self
+            .manner
+            .stays_ms
+            .filter(|_| self.roams)
+            .map(|ms| now + ms);
     }
 
     /// Answers stand in the order of what they answer (section 4.6).
@@ -313,6 +426,10 @@ impl Subscriber {
 
     fn down(&mut self, now: Ms) {
         self.answers.clear();
+        self.down_at = now;
+        if matches!(self.phase, Phase::Subscribing(_) | Phase::Up(_)) {
+            self.lost_at = now;
+        }
         if self.manner.clean {
             self.unreleased.clear();
         }

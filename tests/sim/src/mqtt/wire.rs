@@ -3,6 +3,8 @@
 
 use bytes::Bytes;
 
+use crate::payload::Id;
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Version {
     V4,
@@ -39,6 +41,9 @@ pub enum Packet {
         qos: u8,
         id: u16,
         dup: bool,
+        retain: bool,
+        /// What the user property [`ID`] names, version 5 only.
+        named: Option<Id>,
     },
     PubRel {
         id: u16,
@@ -50,40 +55,72 @@ pub enum Packet {
     Other(u8),
 }
 
-/// A session that outlives its connections does so for ever.
-const SESSION_EXPIRY_NEVER: u32 = u32::MAX;
 const SESSION_EXPIRY: u8 = 0x11;
+const WILL_DELAY: u8 = 0x18;
 const RECEIVE_MAXIMUM: u8 = 0x21;
 const USER_PROPERTY: u8 = 0x26;
+/// The user property that names an attempt whose payload is empty.
+pub const ID: &str = "id";
 
-pub fn connect(
-    version: Version,
-    client_id: &str,
-    clean: bool,
-    receive_maximum: Option<u16>,
-) -> Bytes {
+/// What a CONNECT says.
+#[derive(Debug, Clone, Copy)]
+pub struct Connect<'a> {
+    pub version: Version,
+    pub client_id: &'a str,
+    /// On version 5 the session also ends with the connection.
+    pub clean: bool,
+    /// Version 5, of a session that outlives its connection, in seconds.
+    pub expiry_s: u32,
+    pub receive_maximum: Option<u16>,
+    pub will: Option<Will<'a>>,
+}
+
+/// What a CONNECT leaves behind (section 3.1.2.5).
+#[derive(Debug, Clone, Copy)]
+pub struct Will<'a> {
+    pub topic: &'a str,
+    pub payload: &'a [u8],
+    pub qos: u8,
+    pub retain: bool,
+    /// Version 5 only.
+    pub delay_s: u32,
+}
+
+pub fn connect(connect: Connect<'_>) -> Bytes {
+    let Connect { version, will, .. } = connect;
     let mut body = Vec::new();
     string(&mut body, "MQTT");
     body.push(match version {
         Version::V4 => 4,
         Version::V5 => 5,
     });
-    body.push(if clean { 2 } else { 0 });
+    let clean = if connect.clean { 2 } else { 0 };
+    let left = will.map_or(0, |w| 4 | w.qos << 3 | u8::from(w.retain) << 5);
+    body.push(clean | left);
     body.extend([0, 0]);
     if version == Version::V5 {
         let mut properties = Vec::new();
-        if !clean {
+        if !connect.clean {
             properties.push(SESSION_EXPIRY);
-            properties.extend(SESSION_EXPIRY_NEVER.to_be_bytes());
+            properties.extend(connect.expiry_s.to_be_bytes());
         }
-        if let Some(most) = receive_maximum {
+        if let Some(most) = connect.receive_maximum {
             properties.push(RECEIVE_MAXIMUM);
             properties.extend(most.to_be_bytes());
         }
         length(&mut body, properties.len());
         body.extend(properties);
     }
-    string(&mut body, client_id);
+    string(&mut body, connect.client_id);
+    if let Some(will) = will {
+        if version == Version::V5 {
+            length(&mut body, 5);
+            body.push(WILL_DELAY);
+            body.extend(will.delay_s.to_be_bytes());
+        }
+        string(&mut body, will.topic);
+        binary(&mut body, will.payload);
+    }
     packet(0x10, &body)
 }
 
@@ -95,6 +132,7 @@ pub struct Publish<'a> {
     pub qos: u8,
     pub id: u16,
     pub dup: bool,
+    pub retain: bool,
     /// Version 5 only.
     pub user_property: Option<(&'a str, &'a str)>,
 }
@@ -106,6 +144,7 @@ pub fn publish(version: Version, publish: Publish<'_>) -> Bytes {
         qos,
         id,
         dup,
+        retain,
         user_property,
     } = publish;
     let mut body = Vec::with_capacity(topic.len() + payload.len() + 32);
@@ -124,9 +163,13 @@ pub fn publish(version: Version, publish: Publish<'_>) -> Bytes {
         body.extend(properties);
     }
     body.extend(payload);
-    packet(0x30 | u8::from(dup) << 3 | qos << 1, &body)
+    packet(
+        0x30 | u8::from(dup) << 3 | qos << 1 | u8::from(retain),
+        &body,
+    )
 }
 
+/// Retained messages are asked for each time (retain handling 0).
 pub fn subscribe(version: Version, id: u16, filter: &str, qos: u8) -> Bytes {
     let mut body = id.to_be_bytes().to_vec();
     if version == Version::V5 {
@@ -155,6 +198,11 @@ pub fn pubrel(id: u16) -> Bytes {
 
 pub fn disconnect() -> Bytes {
     packet(0xe0, &[])
+}
+
+/// Version 5: with a session expiry of 0.
+pub fn disconnect_for_good() -> Bytes {
+    packet(0xe0, &[0, 5, SESSION_EXPIRY, 0, 0, 0, 0])
 }
 
 /// Gathers bytes into packets.
@@ -245,7 +293,7 @@ fn parse_publish(version: Version, first: u8, body: &[u8]) -> Option<Packet> {
     let (head, rest) = body.split_at_checked(2)?;
     let topic = usize::from(u16::from_be_bytes([head[0], head[1]]));
     let (topic, mut rest) = rest.split_at_checked(topic)?;
-    let mut id = 0;
+    let (mut id, mut named) = (0, None);
     if qos > 0 {
         let (bytes, after) = rest.split_at_checked(2)?;
         (id, rest) = (u16::from_be_bytes([bytes[0], bytes[1]]), after);
@@ -255,7 +303,9 @@ fn parse_publish(version: Version, first: u8, body: &[u8]) -> Option<Packet> {
         let (length, after) = rest.split_at(bytes);
         let length = length.iter().rev();
         let length = length.fold(0, |n, byte| n << 7 | usize::from(byte & 0x7f));
-        rest = after.split_at_checked(length)?.1;
+        let properties;
+        (properties, rest) = after.split_at_checked(length)?;
+        named = named_in(properties);
     }
     Some(Packet::Publish {
         topic: String::from_utf8(topic.to_vec()).ok()?,
@@ -263,13 +313,30 @@ fn parse_publish(version: Version, first: u8, body: &[u8]) -> Option<Packet> {
         qos,
         id,
         dup: first & 8 != 0,
+        retain: first & 1 != 0,
+        named,
     })
 }
 
+/// The attempt that a user property names: no other property of a publish holds these bytes.
+fn named_in(properties: &[u8]) -> Option<Id> {
+    let mut mark = vec![USER_PROPERTY];
+    string(&mut mark, ID);
+    let at = properties.windows(mark.len()).position(|w| w == mark)? + mark.len();
+    let bytes = properties.get(at..at + 2)?;
+    let length = usize::from(u16::from_be_bytes([bytes[0], bytes[1]]));
+    let text = properties.get(at + 2..at + 2 + length)?;
+    Some(Id(std::str::from_utf8(text).ok()?.parse().ok()?))
+}
+
 fn string(out: &mut Vec<u8>, text: &str) {
-    let bytes = u16::try_from(text.len()).expect("strings of the simulation are short");
-    out.extend(bytes.to_be_bytes());
-    out.extend(text.as_bytes());
+    binary(out, text.as_bytes());
+}
+
+fn binary(out: &mut Vec<u8>, bytes: &[u8]) {
+    let length = u16::try_from(bytes.len()).expect("strings of the simulation are short");
+    out.extend(length.to_be_bytes());
+    out.extend(bytes);
 }
 
 fn length(out: &mut Vec<u8>, mut length: usize) {

@@ -27,6 +27,8 @@ pub(super) struct Card {
     pub rotten: bool,
     /// The files of its lineages are gone until its next start.
     pub bare: bool,
+    /// So much had been sent when what its broker retains last became older than what was told.
+    pub kept_since: u64,
 }
 
 /// A copy of a card that lies on the operator's desk.
@@ -58,6 +60,7 @@ impl World {
             copied,
             rotten: false,
             bare: false,
+            kept_since: 0,
         });
         self.cards.len() - 1
     }
@@ -173,8 +176,10 @@ impl World {
         for sender in senders {
             self.oracle.may_repeat(sender.client.unsettled());
         }
+        self.wills_went_back(device);
         let twin = self.add_card(disk, true);
         self.cards[twin].rotten = self.cards[card].rotten;
+        self.cards[twin].kept_since = self.oracle.sent_count();
         if self.devices[device].edge.is_some() && self.rng.one_in(2) {
             let disk = &self.cards[twin].disk;
             disk.crash(Crash::Power);
@@ -202,6 +207,7 @@ impl World {
             late_cut: 0,
             outage_until: 0,
             syncs: (0, 0),
+            started_at: 0,
             died_at: 0,
             resumed: false,
             forks: Vec::new(),

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use headwater_batch::partition_for;
 
 use super::devices::DeviceId;
+use super::wills::Wills;
 use super::{Event, World};
 use crate::edge::MqttConn;
 use crate::mqtt::publisher::{self, Manner, Message, Publisher};
@@ -18,6 +19,7 @@ use crate::payload::Id;
 pub(super) struct Sender {
     pub client: Publisher,
     pub device: DeviceId,
+    pub wills: Wills,
 }
 
 /// Whose connection it is.
@@ -39,6 +41,10 @@ pub(super) struct MqttLink {
     held: VecDeque<Bytes>,
 }
 
+/// Index of the topic that a publisher's retained messages go to: it alone writes there, so that their
+/// order is known.
+const RETAINED_TOPIC: usize = 3;
+
 /// Messages that wait at a client at most: a sensor does not sample for ever.
 const WAITING_MAX: usize = 300;
 
@@ -55,14 +61,26 @@ impl World {
             let root = if n == 2 { "b" } else { "a" };
             format!("{root}/{number}/{n}")
         });
+        let topics = topics.chain([format!("r/{number}")]);
+        let reuses = self.plan.mqtt.sessions && self.mqtt_rng.one_in(2);
+        let roams = self.plan.mqtt.wills && self.mqtt_rng.one_in(2);
         let manner = Manner {
             client_id: format!("sensor-{number}"),
             version,
             clean,
             topics: topics.collect(),
+            wills: self.plan.mqtt.wills,
+            stays_ms: roams.then(|| 500 + self.mqtt_rng.below(10_000)),
+            // More than are ever in flight.
+            ids_max: if reuses { 16 } else { 200 },
         };
         let client = Publisher::new(manner, self.rng.fork());
-        self.senders.push(Sender { client, device });
+        let wills = Wills::default();
+        self.senders.push(Sender {
+            client,
+            device,
+            wills,
+        });
     }
 
     pub(super) fn publish(&mut self, sender: usize, count: u64) {
@@ -78,12 +96,20 @@ impl World {
             };
             let bytes = self.rng.below(self.plan.bytes_max) as usize;
             let topic = self.rng.index(3);
-            let message = Message {
+            let mut message = Message {
                 qos,
                 topic,
                 bytes,
+                retain: false,
+                deletes: false,
                 id: None,
             };
+            if self.plan.mqtt.retains && self.mqtt_rng.one_in(4) {
+                message.retain = true;
+                message.topic = RETAINED_TOPIC;
+                let names = client.manner.version == Version::V5;
+                message.deletes = names && self.mqtt_rng.one_in(2);
+            }
             client.publish(self.now, message, &mut self.ids);
         }
         self.sender_acts(sender);
@@ -100,14 +126,17 @@ impl World {
                 publisher::Act::Close(conn) => self.mqtt_left(conn),
                 publisher::Act::Sent {
                     id,
-                    qos,
-                    topic,
+                    message,
                     older_session,
-                } => self.sent(sender, id, qos, topic, older_session),
+                } => self.sent(sender, id, message, older_session),
+                publisher::Act::Connects(conn, will) => self.will_sent(sender, conn, will),
+                publisher::Act::Greeted(conn) => self.will_stands(sender, conn),
+                publisher::Act::Leaves(conn) => self.will_leaves(sender, conn),
                 publisher::Act::Acked(id) => {
                     self.oracle.acked(id, self.now);
-                    if self.hears_the_dead {
-                        self.acked_late(id);
+                    match self.hears_the_dead {
+                        true => self.acked_late(id),
+                        false => self.wills_durable(sender, id),
                     }
                     self.plan_late_cut(sender);
                     self.note("acked", || format!("sender {sender} {id:?}"));
@@ -116,6 +145,7 @@ impl World {
                     self.oracle.refused(id);
                     self.note("refused: quota", || format!("sender {sender} {id:?}"));
                 }
+                publisher::Act::Lost => self.sender_lost(sender),
                 publisher::Act::Note(what) => {
                     self.note(&format!("client: {what}"), || format!("sender {sender}"));
                 }
@@ -124,24 +154,44 @@ impl World {
         }
     }
 
-    fn sent(&mut self, sender: usize, id: Id, qos: u8, topic: usize, older_session: bool) {
-        let Sender { client, device } = &self.senders[sender];
-        let mqtt_topic = client.manner.topics[topic].clone();
-        let device = &self.devices[*device];
+    /// The broker has lost a session, which only one that answers before the sync may.
+    fn sender_lost(&mut self, sender: usize) {
+        self.note("client: session lost", || format!("sender {sender}"));
+        let device = self.senders[sender].device;
+        if self.plan.mqtt.sessions && !self.devices[device].settings.interval {
+            self.oracle.fail(format!("SESSION LOST of sender {sender}"));
+        }
+    }
+
+    fn sent(&mut self, sender: usize, id: Id, message: Message, older_session: bool) {
+        let Message { qos, topic, .. } = message;
+        let mqtt_topic = self.senders[sender].client.manner.topics[topic].clone();
+        let mut attempt = self.attempt(sender, mqtt_topic, qos);
+        (attempt.retain, attempt.deletes) = (message.retain, message.deletes);
+        attempt.may_miss = (qos == 2 && older_session).then_some("QoS 2 over an older session");
+        let (log_topic, edge_partition) = (attempt.log_topic.clone(), attempt.edge_partition);
+        self.journal.line(self.now, || {
+            format!("sender {sender} sends {id:?} at QoS {qos} to {log_topic}-{edge_partition}")
+        });
+        self.oracle.sent(id, attempt);
+    }
+
+    /// An attempt to publish, with where the routes lead it.
+    pub(super) fn attempt(&self, sender: usize, mqtt_topic: String, qos: u8) -> Attempt {
+        let device = &self.devices[self.senders[sender].device];
         let routes = &device.settings.routes;
         let matches =
             |filter: &str| filter == "#" || mqtt_topic.starts_with(filter.trim_end_matches('#'));
         let route = routes.iter().find(|(filter, ..)| matches(filter));
         let (_, log_topic, partitions) = route.expect("the last route takes everything");
-        let edge_partition = partition_for(mqtt_topic.as_bytes(), *partitions);
-        let attempt = Attempt {
+        Attempt {
             qos,
             publisher: sender,
             card: device.card,
             history: self.cards[device.card].history,
             edge: device.name.as_str().to_owned(),
             log_topic: log_topic.clone(),
-            edge_partition,
+            edge_partition: partition_for(mqtt_topic.as_bytes(), *partitions),
             rerouted: None,
             mqtt_topic,
             at: self.now,
@@ -152,13 +202,11 @@ impl World {
             acked_at: None,
             interval: device.settings.interval,
             refused: false,
-            may_miss: (qos == 2 && older_session).then_some("QoS 2 over an older session"),
+            retain: false,
+            deletes: false,
+            may_miss: None,
             may_repeat: false,
-        };
-        self.journal.line(self.now, || {
-            format!("sender {sender} sends {id:?} at QoS {qos} to {log_topic}-{edge_partition}")
-        });
-        self.oracle.sent(id, attempt);
+        }
     }
 
     /// The client closes its end.
@@ -193,9 +241,15 @@ impl World {
         }
         let now = self.now;
         match (owner, up) {
-            (Owner::Sender(number), true) => self.senders[number].client.connected(now, conn),
+            (Owner::Sender(number), true) => {
+                let client = &mut self.senders[number].client;
+                client.connected(now, conn, &mut self.ids);
+            }
             (Owner::Sender(number), false) => self.senders[number].client.refused(now),
-            (Owner::Listener(number), true) => self.listeners[number].client.connected(now, conn),
+            (Owner::Listener(number), true) => {
+                self.listener_connects(number, conn);
+                self.listeners[number].client.connected(now, conn);
+            }
             (Owner::Listener(number), false) => self.listeners[number].client.refused(now),
         }
         self.owner_acts(owner);
@@ -241,6 +295,11 @@ impl World {
         (device.life == link.life && device.edge.is_some()).then_some(link.device)
     }
 
+    /// Nothing of a connection to this device was lost so far.
+    pub(super) fn leads_to(&self, conn: MqttConn, device: DeviceId) -> bool {
+        self.broker_of(conn) == Some(device)
+    }
+
     pub(super) fn reach_broker(&mut self, conn: MqttConn, bytes: Bytes) {
         let Some(device) = self.broker_of(conn) else {
             return;
@@ -282,7 +341,7 @@ impl World {
         self.hears_the_dead = is_over;
         let was_older = match owner {
             Owner::Listener(number) => self.listeners[number].client.is_older(),
-            Owner::Sender(_) => false,
+            Owner::Sender(number) => self.senders[number].client.is_older(),
         };
         self.mix("to client", conn, &bytes);
         match owner {
@@ -297,18 +356,37 @@ impl World {
         }
         self.owner_acts(owner);
         self.hears_the_dead = false;
-        if let (Owner::Listener(number), true) = (owner, is_over && was_older) {
+        if is_over && was_older {
             // The dead had the session as it was; the next process has the older state.
-            self.listener_went_back(number);
+            match owner {
+                Owner::Listener(number) => self.listener_went_back(number),
+                Owner::Sender(number) => self.senders[number].client.session_went_back(),
+            }
         }
     }
 
     /// The client's end of a connection has come to the broker.
     pub(super) fn broker_sees(&mut self, conn: MqttConn) {
         if let Some(device) = self.broker_of(conn) {
+            self.broker_lost(conn, self.came(conn));
             self.edge(device, |edge, now| edge.mqtt_closed(now, conn));
         }
         self.mqtt.remove(&conn);
+    }
+
+    /// The broker has read all of a connection that has reached it.
+    fn came(&self, conn: MqttConn) -> bool {
+        let came = |link: &MqttLink| !link.paused && link.held.is_empty();
+        self.mqtt.get(&conn).is_some_and(came)
+    }
+
+    /// A broker's connection ends. `came`: whatever was sent to it had come.
+    fn broker_lost(&mut self, conn: MqttConn, came: bool) {
+        match self.mqtt.get(&conn).map(|link| link.owner) {
+            Some(Owner::Sender(sender)) => self.will_cut(sender, conn, came),
+            Some(Owner::Listener(number)) => self.listener_cut(number, conn, came),
+            None => {}
+        }
     }
 
     /// The broker's end of a connection has come to the client.
@@ -328,6 +406,11 @@ impl World {
 
     /// The broker closes, after what it sent.
     pub(super) fn mqtt_hung_up(&mut self, conn: MqttConn) {
+        // Where its client leaves, for that. Else another connection may have taken the client over.
+        let under_way =
+            |event: &Event| matches!(event, Event::ToBroker { conn: c, .. } if *c == conn);
+        let came = self.came(conn) && !self.queue.values().any(under_way);
+        self.broker_lost(conn, came);
         if let Some(link) = self.mqtt.get_mut(&conn) {
             // The process has no more of this connection: what comes is for nobody.
             link.life = 0;
@@ -346,6 +429,7 @@ impl World {
             .map(|(conn, _)| *conn)
             .collect();
         for conn in conns {
+            self.broker_lost(conn, false);
             if self.rng.one_in(2) {
                 self.lose_mqtt(conn);
             }
@@ -379,6 +463,7 @@ impl World {
         self.note("client cut", || conn.to_string());
         self.lose_mqtt(conn);
         if let Some(device) = self.broker_of(conn) {
+            self.broker_lost(conn, false);
             self.edge(device, |edge, now| edge.mqtt_closed(now, conn));
         }
         if let Some(link) = self.mqtt.get_mut(&conn) {

@@ -40,6 +40,8 @@ pub(super) struct Device {
     pub outage_until: Ms,
     /// When the last commit was handed to the disk, and the one before it.
     pub syncs: (Ms, Ms),
+    /// When its process was started.
+    pub started_at: Ms,
     /// When its last process ended.
     pub died_at: Ms,
     /// It was resumed beside itself, or is what was resumed: it does not stop any more.
@@ -74,6 +76,7 @@ impl World {
             late_cut: 0,
             outage_until: 0,
             syncs: (0, 0),
+            started_at: 0,
             died_at: 0,
             resumed: false,
             forks: Vec::new(),
@@ -113,6 +116,7 @@ impl World {
         };
         let now = self.now_of(device);
         self.devices[device].life += 1;
+        self.devices[device].started_at = self.now;
         self.begins(device);
         let tape = self.keeps_tapes().then(|| (setup.clone(), disk.copy(0)));
         let started = SimEdge::start(setup, disk.clone(), now);

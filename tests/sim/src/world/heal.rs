@@ -146,6 +146,11 @@ impl World {
             device.wall_off_ms = 0;
         }
         self.empty_drawer();
+        if self.plan.mqtt.wills {
+            for sender in &mut self.senders {
+                sender.client.wake(self.now);
+            }
+        }
         for listener in &mut self.listeners {
             listener.client.wake(self.now);
         }

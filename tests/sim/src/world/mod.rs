@@ -21,6 +21,7 @@ mod resume;
 mod subscribers;
 mod uplink_faults;
 mod watch;
+mod wills;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -50,10 +51,11 @@ use devices::{Device, DeviceId};
 use links::Link;
 use producers::Maker;
 use readers::{KafkaLink, Reader};
-use subscribers::Listener;
+use subscribers::{Listener, Share};
 
 /// When the world begins, for those whose clock is set: above the edge's floor.
 pub const WALL_START_MS: i64 = 1_790_000_000_000;
+const MQTT_SALT: u64 = 0x6d71_7474;
 /// More turns without time passing are a bug: a deadline in the past, or an echo.
 const TURNS_AT_ONE_TIME_MAX: u32 = 200_000;
 
@@ -66,6 +68,11 @@ enum Event {
     PowerOn(DeviceId),
     LateCut {
         device: DeviceId,
+        life: u64,
+    },
+    /// The session of a subscriber that is away has ended for certain.
+    EndCut {
+        listener: usize,
         life: u64,
     },
     CloudOn,
@@ -117,6 +124,8 @@ pub struct World {
     pub oracle: Oracle,
     pub journal: Journal,
     rng: Rng,
+    /// For what the [plan](crate::plan::MqttPlan) adds, so that worlds without it stay as they were.
+    mqtt_rng: Rng,
     rules: Rules,
     epoch: Instant,
     now: Ms,
@@ -133,6 +142,7 @@ pub struct World {
     links: BTreeMap<LinkConn, Link>,
     senders: Vec<Sender>,
     listeners: Vec<Listener>,
+    shares: Vec<Share>,
     mqtt: BTreeMap<MqttConn, MqttLink>,
     readers: Vec<Reader>,
     makers: Vec<Maker>,
@@ -182,6 +192,7 @@ impl World {
             oracle: Oracle::new(plan.cloud.retention_bytes >= 0 || plan.cloud.retention_ms >= 0),
             journal: Journal::new(trace),
             rules,
+            mqtt_rng: Rng::new(seed ^ MQTT_SALT),
             epoch,
             now: 0,
             queue: BTreeMap::new(),
@@ -196,6 +207,7 @@ impl World {
             links: BTreeMap::new(),
             senders: Vec::new(),
             listeners: Vec::new(),
+            shares: Vec::new(),
             mqtt: BTreeMap::new(),
             readers: Vec::new(),
             makers: Vec::new(),
@@ -240,6 +252,13 @@ impl World {
         for number in 0..self.plan.subscribers {
             let device = number % self.plan.devices;
             self.add_listener(device);
+        }
+        for number in 0..self.plan.mqtt.watchers {
+            let device = number % self.plan.devices;
+            self.add_watcher(device);
+        }
+        if self.plan.mqtt.shares {
+            self.add_share(0);
         }
         for _ in 0..self.plan.consumers {
             self.add_reader();
@@ -365,6 +384,7 @@ impl World {
             Event::Undo(undo) => self.undo(undo),
             Event::PowerOn(device) => self.power_on(device),
             Event::LateCut { device, life } => self.late_cut(device, life),
+            Event::EndCut { listener, life } => self.end_cut(listener, life),
             Event::CloudOn => self.cloud_on(),
             Event::Work { device, life, id } => {
                 if self.devices[device].life == life {

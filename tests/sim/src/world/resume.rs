@@ -63,6 +63,7 @@ impl World {
             late_cut: of.late_cut,
             outage_until: 0,
             syncs: of.syncs,
+            started_at: of.started_at,
             died_at: 0,
             resumed: true,
             forks: Vec::new(),
