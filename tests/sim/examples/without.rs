@@ -7,6 +7,7 @@
 
 use clap::Parser;
 use headwater_log::durable::Rules;
+use headwater_mqtt::rules as mqtt;
 use headwater_proto::rules::{Rule, without};
 use sim::count::Trace;
 use sim::run::{Report, many_of, simulate};
@@ -14,7 +15,8 @@ use sim::run::{Report, many_of, simulate};
 /// Takes rules out, one at a time, and says which seeds find it.
 #[derive(Parser)]
 struct Args {
-    /// Names of the uplink's rules, and of fields of the journal's `Rules`; all of the uplink's if none.
+    /// Names of the uplink's rules, of the broker's, and of fields of the journal's `Rules`; all of the
+    /// uplink's and the broker's if none. `none`: with all rules.
     rules: Vec<String>,
     #[arg(long, default_value_t = 500)]
     seeds: u64,
@@ -59,9 +61,35 @@ const UPLINK: &[Rule] = &[
     Rule::AckAfterCommit,
 ];
 
+const MQTT: &[mqtt::Rule] = &[
+    mqtt::Rule::PubAckDurable,
+    mqtt::Rule::PubRecDurable,
+    mqtt::Rule::PubCompDurable,
+    mqtt::Rule::IdKnown,
+    mqtt::Rule::IdsKept,
+    mqtt::Rule::SubAckDurable,
+    mqtt::Rule::PubRelDurable,
+    mqtt::Rule::QueuedCarried,
+    mqtt::Rule::DupMarked,
+    mqtt::Rule::RetainedCarried,
+    mqtt::Rule::RetainedStored,
+    mqtt::Rule::DeleteCarried,
+    mqtt::Rule::DeleteStored,
+    mqtt::Rule::EnqueueRecorded,
+    mqtt::Rule::EndRecorded,
+    mqtt::Rule::WillKept,
+    mqtt::Rule::WillGoneInFrame,
+    mqtt::Rule::WillGoneRecorded,
+    mqtt::Rule::WillTakenBack,
+    mqtt::Rule::ForwardInFrame,
+    mqtt::Rule::SentStays,
+    mqtt::Rule::DealCarried,
+];
+
 fn journal_rules(name: &str) -> Option<Rules> {
     let mut rules = Rules::default();
     match name {
+        "none" => {}
         "j1" => rules.j1 = false,
         "j2" => rules.j2 = false,
         "j3" => rules.j3 = false,
@@ -83,13 +111,25 @@ fn journal_rules(name: &str) -> Option<Rules> {
 
 fn main() {
     let args = Args::parse();
-    let all = || UPLINK.iter().map(|rule| format!("{rule:?}")).collect();
+    let uplink = UPLINK.iter().map(|rule| format!("{rule:?}"));
+    let all = || {
+        uplink
+            .chain(MQTT.iter().map(|rule| format!("{rule:?}")))
+            .collect()
+    };
     let names: Vec<String> = match args.rules.is_empty() {
         true => all(),
         false => args.rules.clone(),
     };
     for name in &names {
         let rule = UPLINK.iter().find(|rule| format!("{rule:?}") == *name);
+        let broker = MQTT.iter().find(|rule| format!("{rule:?}") == *name);
+        if let Some(rule) = broker {
+            scan(&args, name, |seed, trace| {
+                mqtt::without(Some(*rule), || simulate(seed, trace, Rules::default()))
+            });
+            continue;
+        }
         match (rule, journal_rules(name)) {
             (Some(rule), _) => scan(&args, name, |seed, trace| {
                 without(Some(*rule), || simulate(seed, trace, Rules::default()))

@@ -15,11 +15,12 @@
 //! - PersistAgain: without it a stream waits for the next connection, and every world has one.
 //! - Pinned: a node asks for one pin of an edge at a time, so that two wishes never meet.
 //!
-//! All of them are held by the links of `headwater-proto`. `cargo run -p sim --example without`
-//! tells which seeds find a rule.
+//! All of them are held by the links of `headwater-proto`. Of the broker's rules none is missing.
+//! `cargo run -p sim --example without` tells which seeds find a rule.
 #![allow(clippy::unwrap_used)]
 
 use headwater_log::durable::Rules;
+use headwater_mqtt::rules as mqtt;
 use headwater_proto::rules::{Rule, without};
 use sim::count::Trace;
 use sim::run::{Report, many_of, simulate};
@@ -53,6 +54,11 @@ fn uplink(rule: Rule, known: u64) {
     found(&format!("{rule:?}"), known, world);
 }
 
+fn broker(rule: mqtt::Rule, known: u64) {
+    let world = |seed| mqtt::without(Some(rule), || simulate(seed, Trace::Off, Rules::default()));
+    found(&format!("{rule:?}"), known, world);
+}
+
 macro_rules! journal_rules {
     ($($name:ident: $known:expr,)*) => {
         $(#[test] fn $name() { journal(stringify!($name), $known, |rules| rules.$name = false); })*
@@ -62,6 +68,12 @@ macro_rules! journal_rules {
 macro_rules! uplink_rules {
     ($($name:ident: $rule:ident, $known:expr;)*) => {
         $(#[test] fn $name() { uplink(Rule::$rule, $known); })*
+    };
+}
+
+macro_rules! broker_rules {
+    ($($name:ident: $rule:ident, $known:expr;)*) => {
+        $(#[test] fn $name() { broker(mqtt::Rule::$rule, $known); })*
     };
 }
 
@@ -102,4 +114,29 @@ uplink_rules! {
     u6_equal_counts: EqualCounts, 5;
     table_dedup: Dedup, 21;
     ack_after_commit: AckAfterCommit, 0;
+}
+
+broker_rules! {
+    mqtt_puback_durable: PubAckDurable, 3;
+    mqtt_pubrec_durable: PubRecDurable, 2;
+    mqtt_pubcomp_durable: PubCompDurable, 2;
+    mqtt_id_known: IdKnown, 2;
+    mqtt_ids_kept: IdsKept, 2;
+    mqtt_suback_durable: SubAckDurable, 150;
+    mqtt_pubrel_durable: PubRelDurable, 22;
+    mqtt_queued_carried: QueuedCarried, 11;
+    mqtt_dup_marked: DupMarked, 11;
+    mqtt_retained_carried: RetainedCarried, 11;
+    mqtt_retained_stored: RetainedStored, 50;
+    mqtt_delete_carried: DeleteCarried, 68;
+    mqtt_delete_stored: DeleteStored, 419;
+    mqtt_enqueue_recorded: EnqueueRecorded, 138;
+    mqtt_end_recorded: EndRecorded, 320;
+    mqtt_will_kept: WillKept, 2;
+    mqtt_will_gone_in_frame: WillGoneInFrame, 20;
+    mqtt_will_gone_recorded: WillGoneRecorded, 20;
+    mqtt_will_taken_back: WillTakenBack, 2;
+    mqtt_forward_in_frame: ForwardInFrame, 120;
+    mqtt_sent_stays: SentStays, 24;
+    mqtt_deal_carried: DealCarried, 22;
 }
