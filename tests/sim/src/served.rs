@@ -161,7 +161,9 @@ pub fn identify<'a>(
         && attempt.deletes == taken.payload.is_empty()
         && taken.qos == attempt.qos.min(manner.qos);
     if !as_sent || (taken.retain && !attempt.retain) {
-        return Err(format!("ALTERED for {who}: {taken:?}, sent as {attempt:?}"));
+        return Err(format!(
+            "ALTERED for {who} {manner:?}: {taken:?}, sent as {attempt:?}"
+        ));
     }
     if attempt.refused {
         return Err(format!(

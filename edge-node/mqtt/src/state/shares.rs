@@ -272,7 +272,16 @@ impl State {
         });
         if let Some(message) = message {
             self.done(from, id);
-            self.deal(deal, &message, out);
+            // Where frames before it are lost to rot, the id may be another message's than it was.
+            let group = self.shares.groups.get(&deal.share);
+            let options = group.and_then(|(_, group)| group.members.get(&deal.to));
+            let qos = options.map_or(deal.qos, |options| options.qos());
+            let qos = qos.min(message.publish.qos);
+            let deal = Deal {
+                qos,
+                ..deal.clone()
+            };
+            self.deal(&deal, &message, out);
         }
     }
 

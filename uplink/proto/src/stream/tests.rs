@@ -4,7 +4,7 @@ use bytes::Bytes;
 use headwater_batch::Offset;
 
 use super::{DataEntry, EdgeStreams, Opened, SessionEntry, StreamEntry, StreamOutcome};
-use crate::{AlarmKind, BootStart, Digest, Incarnation, Parent, boot_spans};
+use crate::{AlarmKind, Boot, BootStart, Digest, Incarnation, Parent, boot_spans};
 
 const CARD: Incarnation = Incarnation(1);
 const OTHER_CARD: Incarnation = Incarnation(2);
@@ -39,18 +39,15 @@ fn open(
 /// A log of one boot, stored up to `next`.
 fn stored(streams: &mut EdgeStreams, incarnation: Incarnation, boot: u64, next: Offset) {
     let opened = open(streams, incarnation, None, &[(boot, Offset::ZERO)], next);
-    let lineage = vec![boot_spans(&[(boot, Offset::ZERO)], next)[0]];
+    let first = BootStart {
+        boot: Boot(boot),
+        start: Offset::ZERO,
+    };
     let data = DataEntry {
         epoch: opened.epoch,
         base: Offset::ZERO,
         next,
-        lineage: lineage
-            .iter()
-            .map(|span| BootStart {
-                boot: span.boot,
-                start: span.start,
-            })
-            .collect(),
+        lineage: vec![first],
         digest: Digest(7),
         at_ms: 0,
         batch: Bytes::new(),
