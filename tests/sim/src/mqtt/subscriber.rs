@@ -55,6 +55,9 @@ impl Manner {
     }
 }
 
+/// Clocks that are put right in small steps may end a session so much before its time.
+const EARLY_MS: Ms = 200;
+
 /// A session that does not expire.
 pub const NEVER: u32 = u32::MAX;
 
@@ -96,6 +99,8 @@ pub enum Act {
 #[derive(Debug, Clone, Copy)]
 pub struct Greeting {
     pub present: bool,
+    /// It may be another than the one before, and without that one's subscription.
+    pub may_be_over: bool,
     /// There was one, and nobody put an older state into the broker.
     pub due: bool,
     /// When a connection that was greeted was last lost, and when any was.
@@ -370,13 +375,20 @@ impl Subscriber {
         }
     }
 
+    /// Its session may have expired, and the one that is there come from a CONNECT that was not answered.
+    fn may_be_over(&self, now: Ms) -> bool {
+        let over = |ms: Ms| now + EARLY_MS >= self.lost_at + ms;
+        self.manner.outlives().is_some_and(over)
+    }
+
     fn greeted(&mut self, now: Ms, conn: MqttConn, present: bool) {
-        if !present || self.is_older {
+        if !present || self.is_older || self.may_be_over(now) {
             self.unreleased.clear();
             self.is_subscribed = false;
         }
         self.acts.push_back(Act::Greeted(Greeting {
             present,
+            may_be_over: self.may_be_over(now),
             due: self.has_session && !self.is_older,
             lost_at: self.lost_at,
             down_at: self.down_at,

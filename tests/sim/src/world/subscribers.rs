@@ -307,6 +307,7 @@ impl World {
         } = &self.listeners[number];
         let Greeting {
             present,
+            may_be_over: may_be_another,
             due,
             lost_at,
             down_at,
@@ -331,6 +332,11 @@ impl World {
             if is_over {
                 let what = format!("SESSION OUTLIVED ITS EXPIRY: listener {number} {greeting:?}");
                 self.oracle.fail(what);
+            }
+            if may_be_another {
+                let listener = &mut self.listeners[number];
+                listener.served.begin_anew();
+                listener.kept.begin_anew();
             }
             return;
         }
