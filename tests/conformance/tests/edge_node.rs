@@ -18,7 +18,7 @@ fn every_statement_holds_in_a_websocket_too() {
 }
 
 fn holds(over_websocket: bool) {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = tempfile::tempdir().expect("a temporary folder");
     let edge = Edge::new(dir.path(), None).with_websocket();
     let mut process = edge.start();
     let target = Target {

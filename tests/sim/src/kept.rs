@@ -33,7 +33,7 @@ pub struct Kept {
     counts: BTreeMap<String, usize>,
     /// What waited for it was let go of.
     loses: bool,
-    /// The session may be one of before an older state was put into the broker.
+    /// The session may be an older one, that had asked before.
     is_older: bool,
 }
 
@@ -43,7 +43,7 @@ impl Kept {
         *self = Kept::default();
     }
 
-    /// The broker's state is older than what it had told.
+    /// Which session it is, nobody knows: the broker's state may be older than what it had told.
     pub fn went_back(&mut self) {
         *self = Kept {
             is_older: true,

@@ -233,7 +233,7 @@ impl Broker {
 
     /// Closes who has a will that it may not publish any more, without it.
     pub(super) fn access_changed(&mut self) {
-        let forbidden = |(id, conn): (&ConnId, &Box<Conn>)| {
+        let forbidden = |(id, conn): (&ConnId, &Conn)| {
             let session = self
                 .state
                 .sessions
@@ -242,7 +242,8 @@ impl Broker {
             let will = session.will.as_ref()?;
             (!self.may_publish(conn, &will.topic)).then_some(*id)
         };
-        let mut closed: Vec<ConnId> = self.conns.iter().filter_map(forbidden).collect();
+        let conns = self.conns.iter().map(|(id, conn)| (id, &**conn));
+        let mut closed: Vec<ConnId> = conns.filter_map(forbidden).collect();
         closed.sort_unstable();
         for id in closed {
             let Some(conn) = self.conns.get_mut(&id) else {

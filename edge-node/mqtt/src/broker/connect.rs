@@ -301,10 +301,10 @@ impl Broker {
         let Some(sid) = self.state.current(&a.client_id) else {
             return;
         };
-        let left = |s: &Box<Session>| {
-            s.conn.is_none() && s.expires_at_ms.is_none() && s.will_at_ms.is_none()
-        };
-        if self.state.sessions.get(&sid).is_some_and(left) && !self.claimed(sid) {
+        let left =
+            |s: &Session| s.conn.is_none() && s.expires_at_ms.is_none() && s.will_at_ms.is_none();
+        let session = self.state.sessions.get(&sid);
+        if session.is_some_and(|session| left(session)) && !self.claimed(sid) {
             self.lose_session(sid, false);
         }
     }

@@ -336,7 +336,7 @@ impl World {
             if may_be_another {
                 let listener = &mut self.listeners[number];
                 listener.served.begin_anew();
-                listener.kept.begin_anew();
+                listener.kept.went_back();
             }
             return;
         }

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use headwater_batch::Offset;
 
 use super::{DataEntry, EdgeStreams, Opened, SessionEntry, StreamEntry, StreamOutcome};
-use crate::{AlarmKind, Boot, BootStart, Digest, Incarnation, Parent, boot_spans};
+use crate::{AlarmKind, BootId, BootStart, Digest, Incarnation, Parent, boot_spans};
 
 const CARD: Incarnation = Incarnation(1);
 const OTHER_CARD: Incarnation = Incarnation(2);
@@ -40,7 +40,7 @@ fn open(
 fn stored(streams: &mut EdgeStreams, incarnation: Incarnation, boot: u64, next: Offset) {
     let opened = open(streams, incarnation, None, &[(boot, Offset::ZERO)], next);
     let first = BootStart {
-        boot: Boot(boot),
+        boot: BootId(boot),
         start: Offset::ZERO,
     };
     let data = DataEntry {
