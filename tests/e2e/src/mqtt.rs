@@ -155,6 +155,10 @@ impl Client {
         packet(&mut self.out, 0x70, &id.to_be_bytes());
     }
 
+    pub fn ping(&mut self) {
+        packet(&mut self.out, 0xc0, &[]);
+    }
+
     pub fn disconnect(mut self) -> io::Result<()> {
         packet(&mut self.out, 0xe0, &[]);
         self.flush()
