@@ -31,6 +31,10 @@ pub(super) const QUEUE_BYTES: usize = 32 << 20;
 /// Journal files that data leaves to the entries that make room: new terms, manifest entries,
 /// batches carried forward.
 pub(super) const RESERVE_FILES: u64 = 2;
+/// Journal files beyond `files_max`, made when they are needed, for the same entries: each start takes a
+/// file, however little is in it, and what clients ask for takes the rest, while no segment can be
+/// written. Without them nothing would make room any more.
+pub(super) const SPARED_FILES: usize = 16;
 /// How long data may wait for the sealer to make room before it is refused.
 const ROOM_WAIT: Duration = Duration::from_secs(20);
 
@@ -173,6 +177,8 @@ impl LocalLog {
     ) -> Result<Pending, ProposeError> {
         if !batch.is_empty() {
             self.admit().await?;
+        } else if is_asked_for(&entry) && self.room_bytes() == 0 {
+            return Err(ProposeError::Full("the journal waits for a checkpoint"));
         }
         let encoded = encode(&entry, &batch);
         let bytes = encoded.len() + PREFIX_BYTES;
@@ -304,6 +310,22 @@ impl LocalLog {
             let _ = thread.join();
         }
     }
+}
+
+/// Whether clients or edges ask for it, as often as they like; others make room, or come a few times.
+fn is_asked_for(entry: &Entry) -> bool {
+    matches!(
+        entry,
+        Entry::Stream { .. }
+            | Entry::Produce { .. }
+            | Entry::CreateTopic { .. }
+            | Entry::CreatePartitions { .. }
+            | Entry::AlterConfig { .. }
+            | Entry::InitProducerId
+            | Entry::PinStream { .. }
+            | Entry::GroupGeneration { .. }
+            | Entry::CommitOffsets { .. }
+    )
 }
 
 /// What a journal error is to a proposer.

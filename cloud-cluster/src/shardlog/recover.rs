@@ -17,7 +17,9 @@ use tokio::sync::{Semaphore, watch};
 
 use super::ShardId;
 use super::frames::{FileHeader, SHARDS_MAX};
-use super::local::{Gauges, LocalLog, LocalLogConfig, Medium, RESERVE_FILES, Reserve};
+use super::local::{
+    Gauges, LocalLog, LocalLogConfig, Medium, RESERVE_FILES, Reserve, SPARED_FILES,
+};
 use super::mirror::Mirrored;
 use super::replay::{CarriedAt, Replayed, Replayer};
 use super::results::Ledgered;
@@ -246,7 +248,7 @@ fn open_durable(
     };
     let durable = DurableConfig {
         file_bytes: config.file_bytes,
-        files_max: config.files_max,
+        files_max: config.files_max + SPARED_FILES,
         group_bytes_max: config.group_bytes,
         // Batches are compressed; what is not is small.
         compress_above_bytes: usize::MAX,

@@ -8,7 +8,7 @@ use headwater_batch::{Limits, Offset, TopicName, TopicPartition};
 use headwater_log::durable::{FRAME_BYTES_MAX, Rules};
 use headwater_shard::{Entry, GroupOffset, Outcome};
 
-use super::{LocalLog, LocalLogConfig, Medium, Recovery, ShardId, commit};
+use super::{LocalLog, LocalLogConfig, Medium, ProposeError, Recovery, ShardId, commit};
 use crate::clock::Clock;
 use crate::machine::Machine;
 use crate::tasks::Tasks;
@@ -94,6 +94,44 @@ async fn offsets_without_their_topic_go_at_start() {
         let shard = machine.shards.read(id);
         assert!(shard.committed("g", &place(&kept)).is_some());
         assert!(shard.committed("g", &place(&gone)).is_none());
+    }
+    log.stop();
+}
+
+/// What clients ask for fills the journal while nothing is checkpointed; what makes room still gets in,
+/// also after starts that each take a file.
+#[tokio::test]
+async fn a_full_journal_takes_what_makes_room() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut log, _) = open(dir.path());
+    let commits = || Entry::CommitOffsets {
+        group: "g".into(),
+        generation: -1,
+        offsets: vec![(
+            "t-0".parse().unwrap(),
+            GroupOffset {
+                offset: Offset(7),
+                leader_epoch: -1,
+                metadata: "x".repeat(900_000),
+            },
+        )],
+        at_ms: 0,
+    };
+    let mut taken = 0;
+    // So much metadata is refused once it is applied: in the journal it is.
+    while let Ok(_refused) = commit(&log, ShardId(0), commits(), Bytes::new()).await {
+        taken += 1;
+        assert!(taken < 100, "the journal has a bound");
+    }
+    for _ in 0..4 {
+        log.stop();
+        (log, _) = open(dir.path());
+        let full = commit(&log, ShardId(0), commits(), Bytes::new()).await;
+        assert!(matches!(full, Err(ProposeError::Full(_))), "{full:?}");
+        for _ in 0..100 {
+            let made = commit(&log, ShardId(0), Entry::NewTerm, Bytes::new()).await;
+            assert!(made.is_ok(), "{made:?}");
+        }
     }
     log.stop();
 }

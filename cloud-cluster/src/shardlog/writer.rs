@@ -11,7 +11,7 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::{oneshot, watch};
 
 use super::frames::{self, Carried, FileHeader, KIND_CARRIED};
-use super::local::{Command, GROUP_BYTES, Gauges, Mark, Proposal, Rows, refusal};
+use super::local::{Command, GROUP_BYTES, Gauges, Mark, Proposal, Rows, SPARED_FILES, refusal};
 use super::results::{Extent, Ledgered};
 use super::{ProposeError, ShardId};
 use crate::batches::peek;
@@ -86,7 +86,7 @@ impl Writer {
             .store(self.durable.live_bytes(), Ordering::Relaxed);
         self.gauges
             .room_bytes
-            .store(self.durable.room_bytes(), Ordering::Relaxed);
+            .store(self.durable.room_bytes_but(SPARED_FILES), Ordering::Relaxed);
     }
 
     /// False: stop.

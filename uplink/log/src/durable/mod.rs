@@ -75,7 +75,12 @@ impl Durable {
     /// Room the journal still has for payload bytes before [`Durable::stage`] says Full: an
     /// estimate from below, as if nothing compressed.
     pub fn room_bytes(&self) -> u64 {
-        self.journal.room_bytes()
+        self.room_bytes_but(0)
+    }
+
+    /// The same for an owner who leaves so many files to what makes room.
+    pub fn room_bytes_but(&self, files: usize) -> u64 {
+        self.journal.room_bytes(files)
     }
 
     /// Preallocates again what a full disk did not give. [`Durable::stage`] does it too, but an owner

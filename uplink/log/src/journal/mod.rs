@@ -59,6 +59,9 @@ pub struct Frame {
     pub payload: Vec<u8>,
 }
 
+/// The most that [`JournalConfig::files_max`] may be.
+const FILES_MAX: usize = 8192;
+
 /// Where and how large. [`JournalConfig::new`] gives the defaults of a gateway.
 #[derive(Clone, Debug)]
 pub struct JournalConfig {
@@ -117,8 +120,12 @@ impl JournalConfig {
             );
             return wrong("file_bytes", self.file_bytes, valid);
         }
-        if !(3..=4096).contains(&self.files_max) {
-            return wrong("files_max", self.files_max as u64, "3 to 4096".into());
+        if !(3..=FILES_MAX).contains(&self.files_max) {
+            return wrong(
+                "files_max",
+                self.files_max as u64,
+                format!("3 to {FILES_MAX}"),
+            );
         }
         Ok(())
     }

@@ -163,8 +163,11 @@ impl Journal {
         lock(&self.shared).files.len()
     }
 
-    /// Room for bodies of groups, as if each filled its file to the seal.
-    pub fn room_bytes(&self) -> u64 {
+    /// Room for bodies of groups, as if each filled its file to the seal, if so many files are left over.
+    pub fn room_bytes(&self, spared: usize) -> u64 {
+        let Some(free_files) = self.cfg.files_max.checked_sub(self.files() + spared) else {
+            return 0;
+        };
         let header = body_at(self.header.len()) as u64;
         let per_file = self
             .cfg
@@ -172,7 +175,7 @@ impl Journal {
             .saturating_sub(header + self.group_room());
         let free_files = match self.spares.count() {
             0 | 1 => 0,
-            _ => self.cfg.files_max.saturating_sub(self.files()) as u64,
+            _ => free_files as u64,
         };
         let pending = (self.pending.len() - GROUP_HEADER_BYTES) as u64;
         let group = self.cfg.group_bytes_max as u64;
