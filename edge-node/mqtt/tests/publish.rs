@@ -545,3 +545,45 @@ fn what_a_subscriber_acknowledged_is_not_sent_again_while_that_is_under_way_to_t
     w.fsync_all();
     assert_eq!(w.broker.stats().queued, 0);
 }
+
+/// More than may be under way to the log at once, and gone: at QoS 0 nobody sends it again.
+#[test]
+fn what_a_publisher_sent_before_it_went_is_taken_to_its_end() {
+    for says_good_bye in [true, false] {
+        let mut w = World::new();
+        let (conn, _) = w.connect(v5("p", true, 0).will("last", "words", 0, &[]));
+        let mut burst = Vec::new();
+        for n in 0..5_000 {
+            burst.extend(publish("t", &n.to_string(), 0, 0).v5(&[]).bytes());
+        }
+        if says_good_bye {
+            burst.extend(DISCONNECT);
+        }
+        // And a half one.
+        burst.extend(&publish("t", "half", 0, 0).v5(&[]).bytes()[..5]);
+        w.sync = false;
+        w.send(conn, &burst);
+        w.hang_up(conn);
+        assert!(w.journal.len() < 5_000, "the burst has to wait");
+        w.fsync_all();
+        let mut taken = w.records();
+        if !says_good_bye {
+            assert_eq!(taken.pop().as_deref(), Some("words"));
+        }
+        let sent: Vec<String> = (0..5_000).map(|n| n.to_string()).collect();
+        assert_eq!(taken, sent);
+        assert_eq!(w.broker.stats().connected, 0);
+    }
+}
+
+/// A 3.1.1 publisher that went while the log is full has its message, and no place is kept for it.
+#[test]
+fn a_publisher_that_waits_for_room_and_goes_is_forgotten() {
+    let mut w = World::new();
+    let (conn, _) = w.connect(v3("p", true));
+    w.refuse = Some(Refusal::QuotaExceeded);
+    w.send(conn, &publish("t", "1", 1, 1).bytes());
+    w.send(conn, &publish("t", "2", 0, 0).bytes());
+    w.hang_up(conn);
+    assert_eq!(w.broker.stats().connected, 0);
+}

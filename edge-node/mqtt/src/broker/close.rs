@@ -63,6 +63,40 @@ impl Broker {
         self.drop_conn(id, reason != 0);
     }
 
+    /// The peer is gone. What it had sent before, and what the broker had no room for yet, still counts: who
+    /// publishes at QoS 0 and says DISCONNECT goes as soon as that is sent.
+    pub(super) fn hung_up(&mut self, id: ConnId) {
+        let Some(conn) = self.conns.get_mut(&id) else {
+            return;
+        };
+        let waits = !conn.input.is_empty() && !conn.may_read();
+        // What the log refused has no end that is near, and the client has it: it was not acknowledged.
+        if !waits || !conn.held.is_empty() {
+            return self.drop_conn(id, true);
+        }
+        (conn.hung_up, conn.unwritten) = (true, 0);
+        conn.output.clear();
+    }
+
+    /// Goes on with what a peer that is gone had sent, and forgets the connection behind that.
+    pub(super) fn work_off(&mut self, id: ConnId) {
+        let Some(conn) = self.conns.get_mut(&id) else {
+            return;
+        };
+        conn.output.clear();
+        if conn.may_read() {
+            conn.paused = false;
+            self.work(id);
+        }
+        let Some(conn) = self.conns.get_mut(&id) else {
+            return;
+        };
+        conn.paused = !conn.may_read();
+        if !conn.paused || !conn.held.is_empty() {
+            self.drop_conn(id, true);
+        }
+    }
+
     /// Forgets a connection; its session ends or sleeps.
     pub(super) fn drop_conn(&mut self, id: ConnId, will: bool) {
         let Some(conn) = self.conns.remove(&id) else {

@@ -57,6 +57,8 @@ pub(super) struct Conn {
     pub timer_ms: u64,
     /// The shell was told to stop reading.
     pub paused: bool,
+    /// The peer is gone, and what it had sent is still worked on.
+    pub hung_up: bool,
     /// Nothing more is decoded before this frame of ours is durable (a subscription's or the
     /// session's), so that packets take effect in order.
     pub waiting: bool,
@@ -123,6 +125,7 @@ impl Conn {
             unheard: 0,
             timer_ms: 0,
             paused: false,
+            hung_up: false,
             waiting: false,
             appends: 0,
             append_bytes: 0,
@@ -216,7 +219,7 @@ impl Conn {
 
     /// Whether publishes may be written to it now.
     pub fn may_send(&self) -> bool {
-        self.unsent() < limits::UNWRITTEN_BYTES_MAX
+        !self.hung_up && self.unsent() < limits::UNWRITTEN_BYTES_MAX
     }
 
     /// The topic's name as a shared string.

@@ -159,7 +159,7 @@ impl Broker {
                     self.touch(conn);
                 }
             }
-            Event::Closed { conn } => self.drop_conn(conn, true),
+            Event::Closed { conn } => self.hung_up(conn),
             Event::Durable(token) => self.durable(token),
             Event::Refused { token, reason } => self.refused(token, reason),
             Event::Authenticated { conn, accepted } => self.authenticated(conn, accepted),
@@ -359,6 +359,10 @@ impl Broker {
             let Some(conn) = self.conns.get_mut(&id) else {
                 continue;
             };
+            if conn.hung_up {
+                self.work_off(id);
+                continue;
+            }
             let may_read = conn.may_read();
             if may_read && !conn.input.is_empty() && conn.paused {
                 // Decoding goes on before the socket is read again.
@@ -391,6 +395,9 @@ impl Broker {
         let Some(conn) = self.conns.get_mut(&id) else {
             return;
         };
+        if conn.hung_up {
+            conn.output.clear();
+        }
         if conn.output.is_empty() {
             return;
         }
