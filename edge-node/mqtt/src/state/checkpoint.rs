@@ -23,7 +23,7 @@ use super::{RestoreReport, State};
 use crate::codec::Will;
 use crate::rules::{self, Rule};
 use crate::topic::Options;
-use crate::{Config, QoS};
+use crate::{Config, QoS, Stats};
 
 /// What changed since the last checkpoint.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -183,6 +183,11 @@ impl State {
                 entry.maybe_sent = rules::on(Rule::DupMarked);
             }
         }
+        // What was counted on the way was counted before, when it happened.
+        state.stats = Stats {
+            queued: state.stats.queued,
+            ..Stats::default()
+        };
         report.sessions = state.sessions.len();
         report.retained = state.retained.len();
         report.queued = state.sessions.values().map(|s| s.queue.entries.len()).sum();
