@@ -607,4 +607,6 @@ fn counters_begin_at_zero_with_a_restart() {
     w.crash();
     let stats = w.broker.stats();
     assert_eq!((stats.queued, stats.dropped_queued), (3, 0));
+    let clients = w.broker.clients();
+    assert_eq!((clients[0].queued, clients[0].dropped), (3, 0));
 }

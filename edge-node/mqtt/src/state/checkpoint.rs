@@ -177,13 +177,14 @@ impl State {
             }
         }
         for session in state.sessions.values_mut() {
+            session.dropped_count = 0;
             // More than the window cannot have been sent.
             let window = usize::from(config.inflight_max);
             for entry in session.queue.entries.values_mut().take(window) {
                 entry.maybe_sent = rules::on(Rule::DupMarked);
             }
         }
-        // What was counted on the way was counted before, when it happened.
+        // What was dropped on the way was counted before, when it happened.
         state.stats = Stats {
             queued: state.stats.queued,
             ..Stats::default()
