@@ -34,6 +34,15 @@ fn publish_all(w: &mut World, conn: u64, topic: &str, qos: u8, payloads: std::op
     w.read(conn);
 }
 
+/// How a member ends its session: by DISCONNECT with an expiry of 0, or by a clean start.
+const ENDS: [fn(&mut World, u64); 2] = [
+    |w, a| w.send(a, &[0xe0, 7, 0, 5, 17, 0, 0, 0, 0]),
+    |w, _| {
+        let again = w.open();
+        w.send(again, &v5("a", true, 60).bytes());
+    },
+];
+
 /// Payloads that came, and their ids; nothing is acknowledged.
 fn got(w: &mut World, conn: u64) -> (Vec<u32>, Vec<u16>) {
     let frames = w.read(conn);
@@ -269,14 +278,7 @@ fn a_session_that_ends_leaves_its_part_to_members_without_a_connection() {
 /// What it leaves is in the same frame as its end: a crash behind that frame loses nothing.
 #[test]
 fn a_durable_session_that_ends_has_given_away_its_part() {
-    let ends: [fn(&mut World, u64); 2] = [
-        |w, a| w.send(a, &[0xe0, 7, 0, 5, 17, 0, 0, 0, 0]),
-        |w, _| {
-            let again = w.open();
-            w.send(again, &v5("a", true, 60).bytes());
-        },
-    ];
-    for end in ends {
+    for end in ENDS {
         let mut w = World::new();
         let (p, _) = w.connect(v5("p", true, 0));
         let group = [("$share/g/t", 1)];
@@ -362,15 +364,8 @@ fn a_message_under_way_survives_the_member_it_was_dealt_to() {
 /// else is there: the end waits, and gives that away too.
 #[test]
 fn a_message_under_way_survives_the_session_it_was_dealt_to() {
-    let ends: [fn(&mut World, u64); 2] = [
-        |w, a| w.send(a, &[0xe0, 7, 0, 5, 17, 0, 0, 0, 0]),
-        |w, _| {
-            let again = w.open();
-            w.send(again, &v5("a", true, 60).bytes());
-        },
-    ];
     let crashes = |n| (0..n).map(Some).chain([None]);
-    for (end, crash) in ends
+    for (end, crash) in ENDS
         .iter()
         .flat_map(|end| crashes(8).map(move |c| (end, c)))
     {
@@ -457,14 +452,7 @@ fn whom_a_message_was_dealt_to_survives_crash_and_checkpoint() {
 /// Dealt and ended in one commit, and no power after it: the next start knows who has the message.
 #[test]
 fn what_a_member_leaves_behind_survives_a_crash_at_once() {
-    let ends: [fn(&mut World, u64); 2] = [
-        |w, a| w.send(a, &[0xe0, 7, 0, 5, 17, 0, 0, 0, 0]),
-        |w, _| {
-            let again = w.open();
-            w.send(again, &v5("a", true, 60).bytes());
-        },
-    ];
-    for (end, there) in ends.into_iter().flat_map(|end| [(end, false), (end, true)]) {
+    for (end, there) in ENDS.into_iter().flat_map(|end| [(end, false), (end, true)]) {
         let mut w = World::new();
         let (p, _) = w.connect(v5("p", true, 0));
         let group = [("$share/g/t", 1)];
