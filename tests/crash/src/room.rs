@@ -119,6 +119,15 @@ impl Room {
         }
     }
 
+    /// As [`Room::take_all`], and lets go of so many bytes, rounded down to pages.
+    pub fn fill_but(&mut self, bytes: u64) {
+        self.take_all();
+        let filler = self.filler.as_ref().expect("it was just filled");
+        let taken = filler.metadata().expect("it is open").len();
+        let cut = filler.set_len(taken.saturating_sub(bytes));
+        cut.expect("a file can be cut");
+    }
+
     /// It lets go again.
     pub fn empty(&mut self) {
         if self.filler.take().is_some() {

@@ -6,6 +6,8 @@
 
 #![allow(clippy::unwrap_used)] // A panic is how a test answers.
 
+#[path = "full/checkpoints.rs"]
+mod checkpoints;
 #[path = "full/cloud.rs"]
 mod cloud;
 #[path = "full/edge.rs"]
@@ -25,7 +27,11 @@ type Scenario = (&'static str, fn(&Path));
 /// Lines of each node's log that a failure shows.
 const LOG_LINES: usize = 40;
 
-const SCENARIOS: [Scenario; 2] = [
+const SCENARIOS: [Scenario; 3] = [
+    (
+        "checkpoints_find_no_room",
+        checkpoints::checkpoints_find_no_room,
+    ),
     (
         "a_full_edge_refuses_and_goes_on",
         edge::a_full_edge_refuses_and_goes_on,

@@ -1,7 +1,7 @@
 //! State derived from the journal, kept so that the journal can be short.
 //!
 //! A checkpoint is a sorted map of byte keys to byte values together with the journal position it
-//! was taken at: state and position change in one batch. Two generations are kept (J5), each in a
+//! was taken at: neither counts without the other. Two generations are kept (J5), each in a
 //! slot of its own, so that writing one never touches the other. The journal's file headers say
 //! which generations count.
 //!
