@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
+use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer, UnixTime};
 use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::ClientCertVerifier;
 use rustls::{RootCertStore, ServerConfig};
@@ -44,7 +44,13 @@ impl Tls {
         let chain = certificates(&listener.certificate)
             .map_err(failed("certificate", &listener.certificate))?;
         let key = private_key(&listener.key).map_err(failed("key", &listener.key))?;
-        let verifier = verifier(listener).map_err(failed("client_ca", &listener.client_ca))?;
+        let roots = roots(listener).map_err(failed("client_ca", &listener.client_ca))?;
+        let verifier = match roots {
+            Some(roots) => Some(
+                verifier(listener, roots).map_err(failed("client_crl", &listener.client_crl))?,
+            ),
+            None => None,
+        };
         let builder = ServerConfig::builder_with_provider(provider())
             .with_safe_default_protocol_versions()
             .map_err(|e| failed("certificate", &listener.certificate)(e.to_string()))?;
@@ -98,7 +104,8 @@ fn private_key(path: &str) -> Result<PrivateKeyDer<'static>, String> {
         .map_err(|e| format!("not a PEM file of a private key without a pass phrase: {e}"))
 }
 
-fn verifier(listener: &Listener) -> Result<Option<Arc<dyn ClientCertVerifier>>, String> {
+/// The CAs of clients; `None`: no certificates are asked for.
+fn roots(listener: &Listener) -> Result<Option<RootCertStore>, String> {
     if listener.client_certificates == ClientCertificates::None {
         return Ok(None);
     }
@@ -106,11 +113,38 @@ fn verifier(listener: &Listener) -> Result<Option<Arc<dyn ClientCertVerifier>>, 
     for certificate in certificates(&listener.client_ca)? {
         roots.add(certificate).map_err(|e| e.to_string())?;
     }
+    if roots.is_empty() {
+        return Err("it holds no CA".into());
+    }
+    Ok(Some(roots))
+}
+
+/// An error is about the lists of what is revoked.
+fn verifier(
+    listener: &Listener,
+    roots: RootCertStore,
+) -> Result<Arc<dyn ClientCertVerifier>, String> {
     let mut builder = WebPkiClientVerifier::builder_with_provider(roots.into(), provider());
     if listener.client_certificates == ClientCertificates::Optional {
         builder = builder.allow_unauthenticated();
     }
-    builder.build().map(Some).map_err(|e| e.to_string())
+    if !listener.client_crl.is_empty() {
+        // Of the client alone, as other brokers do it: what is above it has no list on most sites.
+        builder = builder
+            .with_crls(revocations(&listener.client_crl)?)
+            .only_check_end_entity_revocation();
+    }
+    builder.build().map_err(|e| e.to_string())
+}
+
+fn revocations(path: &str) -> Result<Vec<CertificateRevocationListDer<'static>>, String> {
+    let pem = read(path)?;
+    let all: Result<Vec<_>, _> = CertificateRevocationListDer::pem_slice_iter(&pem).collect();
+    let all = all.map_err(|e| format!("not a PEM file of revocation lists: {e}"))?;
+    if all.is_empty() {
+        return Err("it holds no revocation list (-----BEGIN X509 CRL-----)".into());
+    }
+    Ok(all)
 }
 
 /// The user that a client's certificate names; an error says why it names none. Whether the

@@ -155,11 +155,16 @@ impl Source {
     fn paths(&self) -> Vec<&str> {
         match self {
             Source::Passwords(path) | Source::Acl(path) => vec![path],
-            Source::Tls(_, listener) => [&listener.certificate, &listener.key, &listener.client_ca]
-                .into_iter()
-                .map(String::as_str)
-                .filter(|path| !path.is_empty())
-                .collect(),
+            Source::Tls(_, listener) => [
+                &listener.certificate,
+                &listener.key,
+                &listener.client_ca,
+                &listener.client_crl,
+            ]
+            .into_iter()
+            .map(String::as_str)
+            .filter(|path| !path.is_empty())
+            .collect(),
         }
     }
 

@@ -26,6 +26,8 @@ pub struct Listener {
     pub client_certificates: ClientCertificates,
     /// PEM file with the CAs of client certificates.
     pub client_ca: String,
+    /// PEM file with the revocation lists of those CAs; empty: nothing is revoked.
+    pub client_crl: String,
     /// The part of the client's certificate that is its user name.
     pub certificate_user: CertificateUser,
     /// Whether clients without a login are let in.
@@ -102,6 +104,7 @@ impl Default for Listener {
             key: String::new(),
             client_certificates: ClientCertificates::None,
             client_ca: String::new(),
+            client_crl: String::new(),
             certificate_user: CertificateUser::None,
             anonymous: Anonymous::Loopback,
             connections_max: 0,
@@ -208,8 +211,9 @@ impl Listener {
             let valid = "needed with client_certificates: the CAs that sign them, a PEM file";
             return needs("client_ca", "", valid);
         }
-        if !wants_clients && !self.client_ca.is_empty() {
-            let valid = "\"optional\" or \"required\" with client_ca, or nobody is asked";
+        if !wants_clients && !(self.client_ca.is_empty() && self.client_crl.is_empty()) {
+            let valid =
+                "\"optional\" or \"required\" with client_ca and client_crl, or nobody is asked";
             return needs("client_certificates", "none", valid);
         }
         if !wants_clients && self.certificate_user != CertificateUser::None {

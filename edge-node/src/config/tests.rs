@@ -115,6 +115,10 @@ fn errors_name_key_value_and_what_is_valid() {
             &["listeners[0].client_ca", "CAs"],
         ),
         (
+            "[[listeners]]\nclient_crl = \"revoked.pem\"",
+            &["listeners[0].client_certificates", "none", "client_crl"],
+        ),
+        (
             "[[listeners]]\ncertificate_user = \"cn\"",
             &["listeners[0].client_certificates", "none", "required"],
         ),

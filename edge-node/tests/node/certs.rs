@@ -2,7 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, KeyPair, SanType};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, DnType, IsCa,
+    KeyIdMethod, KeyPair, KeyUsagePurpose, RevokedCertParams, SanType, SerialNumber,
+};
 
 pub struct Ca {
     dir: PathBuf,
@@ -23,6 +26,7 @@ impl Ca {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         params.distinguished_name.push(DnType::CommonName, name);
         let certificate = params.self_signed(&key).unwrap();
         std::fs::write(dir.join(format!("{name}.pem")), certificate.pem()).unwrap();
@@ -37,6 +41,27 @@ impl Ca {
     /// The CA's own certificate.
     pub fn file(&self) -> PathBuf {
         self.dir.join(format!("{}.pem", self.name))
+    }
+
+    /// Writes the list of what it has revoked, by serial numbers, which was due for renewal in 2020.
+    pub fn revoke(&self, file: &Path, serials: &[u64]) {
+        let at = rcgen::date_time_ymd(2019, 1, 1);
+        let revoked = |serial: &u64| RevokedCertParams {
+            serial_number: SerialNumber::from(*serial),
+            revocation_time: at,
+            reason_code: None,
+            invalidity_date: None,
+        };
+        let list = CertificateRevocationListParams {
+            this_update: at,
+            next_update: rcgen::date_time_ymd(2020, 1, 1),
+            crl_number: SerialNumber::from(1),
+            issuing_distribution_point: None,
+            revoked_certs: serials.iter().map(revoked).collect(),
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        let list = list.signed_by(&self.certificate, &self.key).unwrap();
+        std::fs::write(file, list.pem().unwrap()).unwrap();
     }
 
     /// For "localhost" and 127.0.0.1.
@@ -55,6 +80,15 @@ impl Ca {
         self.sign(&format!("{}-{name}", self.name), |params| {
             params.distinguished_name = rcgen::DistinguishedName::new();
             params.distinguished_name.push(DnType::CommonName, name);
+        })
+    }
+
+    /// The same with a serial number that it may be revoked by.
+    pub fn numbered(&self, name: &str, serial: u64) -> Pair {
+        self.sign(&format!("{}-{name}", self.name), |params| {
+            params.distinguished_name = rcgen::DistinguishedName::new();
+            params.distinguished_name.push(DnType::CommonName, name);
+            params.serial_number = Some(SerialNumber::from(serial));
         })
     }
 

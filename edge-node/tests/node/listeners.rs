@@ -280,6 +280,10 @@ fn files_that_cannot_be_used_are_named() {
         let more = format!("client_ca = \"{file}\"\nclient_certificates = \"required\"");
         server_files(server) + &more
     };
+    let crl = |file: &Path| {
+        let file = file.display();
+        format!("{}\nclient_crl = \"{file}\"", ca(&place.ca.file()))
+    };
     let cases = [
         (
             server_files(&pair(&missing, &server.key)),
@@ -307,6 +311,8 @@ fn files_that_cannot_be_used_are_named() {
         ),
         (ca(&missing), "client_ca", "missing.pem", "No such file"),
         (ca(&bad), "client_ca", "bad.pem", "no certificate"),
+        (crl(&missing), "client_crl", "missing.pem", "No such file"),
+        (crl(&bad), "client_crl", "bad.pem", "no revocation list"),
     ];
     for (more, key, file, why) in cases {
         let toml = listener(&more);

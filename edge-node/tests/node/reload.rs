@@ -2,10 +2,10 @@
 
 use std::path::Path;
 
-use rustls::version::TLS13;
+use rustls::version::{TLS12, TLS13};
 
 use crate::access::{Place, connect, passwd};
-use crate::certs::Ca;
+use crate::certs::{Ca, Pair};
 use crate::listeners::{listener, server_files};
 use crate::peer::{Peer, tcp, tls};
 use crate::process::{Process, log_path, until};
@@ -165,4 +165,46 @@ fn certificates_change() {
     assert_eq!(second.disconnected(), NOT_AUTHORISED);
     assert!(peer(&new, &old).is_err());
     assert!(peer(&new, &new).unwrap().0.ping().unwrap());
+}
+
+/// Who is revoked is closed and does not come back; others stay, whoever else is there.
+#[test]
+fn certificates_are_revoked() {
+    let place = Place::new();
+    let dir = place.scratch.path();
+    let (ca, other) = (Ca::new(dir, "ca"), Ca::new(dir, "other"));
+    let server = ca.server("server");
+    let (clients, list) = (place.file("clients.pem"), place.file("revoked.pem"));
+    let both = [ca.file(), other.file()].map(|file| std::fs::read_to_string(file).unwrap());
+    std::fs::write(&clients, both.concat()).unwrap();
+    ca.revoke(&list, &[7]);
+    let more = format!(
+        "{}client_ca = \"{}\"\nclient_crl = \"{}\"\nclient_certificates = \"required\"",
+        server_files(&server),
+        clients.display(),
+        list.display()
+    );
+    let toml = listener(&more) + &place.access();
+    let (process, mqtt) = Process::start_config(&place.dir(), &toml);
+    let attempt = |client: &Pair, version| {
+        let stream = tls(mqtt[0], &ca.file(), Some(client), version);
+        Peer::connect(stream, connect(5, "c", None))
+    };
+    let (lost, kept) = (ca.numbered("lost", 7), ca.numbered("kept", 8));
+    for version in [&TLS12, &TLS13] {
+        let error = attempt(&lost, version).err().unwrap().to_string();
+        assert!(error.contains("CertificateRevoked"), "{error}");
+        // The CA whose clients nothing is known of: none of them gets in.
+        assert!(attempt(&other.numbered("unlisted", 8), version).is_err());
+    }
+    let mut peer = attempt(&kept, &TLS13).unwrap().0;
+    let broken = || std::fs::write(&list, "nothing").unwrap();
+    change(&place, &process, By::Looking, "is not taken", broken);
+    assert!(lines(&place, "it holds no revocation list") >= 1);
+    assert!(peer.ping().unwrap() && attempt(&lost, &TLS13).is_err());
+    let more = || ca.revoke(&list, &[8]);
+    change(&place, &process, By::Hangup, "read again", more);
+    assert_eq!(peer.disconnected(), NOT_AUTHORISED);
+    assert!(attempt(&kept, &TLS13).is_err());
+    assert!(attempt(&lost, &TLS13).unwrap().0.ping().unwrap());
 }
