@@ -16,6 +16,11 @@ const DIALLING_MAX: usize = 64;
 /// Filters in one SUBSCRIBE.
 const FILTERS_MAX: usize = 250;
 const ANSWER: Duration = Duration::from_secs(60);
+/// Between two looks at whether a message has arrived; its own time is taken where it arrives.
+const LOOK: Duration = Duration::from_millis(1);
+/// Longer than any row, since nobody pings in between, and not 0: rumqttd closes the connection of a
+/// client that asks for no keep-alive.
+const KEEP_ALIVE_S: u16 = 3_600;
 
 /// A client that is connected and subscribed, and reads nothing by itself.
 pub struct Client {
@@ -100,8 +105,10 @@ impl Client {
             stream,
             input: Vec::new(),
         };
-        // Clean session, no keep-alive.
-        let mut body = b"\0\x04MQTT\x04\x02\0\0".to_vec();
+        let clean_session = 2;
+        let mut body = b"\0\x04MQTT\x04".to_vec();
+        body.push(clean_session);
+        body.extend(KEEP_ALIVE_S.to_be_bytes());
         string(&mut body, id);
         client.send(&packet(0x10, &body)).await?;
         match client.receive().await? {
@@ -185,17 +192,39 @@ impl Client {
             let mut out = Vec::new();
             while owed >= 1000 {
                 owed -= 1000;
-                let mut body = Vec::with_capacity(128);
-                string(&mut body, &topic(sent));
-                body.extend((begun.elapsed().as_nanos() as u64).to_be_bytes());
-                body.resize(body.len() + 92, b'x');
-                out.extend(packet(0x30, &body));
+                out.extend(message(&topic(sent), begun.elapsed()));
                 sent += 1;
             }
             self.send(&out).await?;
         }
         Ok(sent)
     }
+
+    /// Publishes one message at QoS 0 and waits until it has arrived.
+    pub async fn publish_one(
+        &mut self,
+        begun: Instant,
+        topic: &str,
+        delivered: &Delivered,
+    ) -> io::Result<()> {
+        let before = delivered.messages();
+        self.send(&message(topic, begun.elapsed())).await?;
+        let arrives = async {
+            while delivered.messages() == before {
+                tokio::time::sleep(LOOK).await;
+            }
+        };
+        Ok(tokio::time::timeout(ANSWER, arrives).await?)
+    }
+}
+
+/// A publish at QoS 0, whose payload of 100 bytes begins with when it was sent.
+fn message(topic: &str, sent: Duration) -> Vec<u8> {
+    let mut body = Vec::with_capacity(128);
+    string(&mut body, topic);
+    body.extend((sent.as_nanos() as u64).to_be_bytes());
+    body.resize(body.len() + 92, b'x');
+    packet(0x30, &body)
 }
 
 /// Where the body of the first whole packet begins and ends.

@@ -6,6 +6,11 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use e2e::process::{Process, free_port, wait_listening};
+use tracing::Level;
+use tracing_subscriber::Layer;
+use tracing_subscriber::filter::filter_fn;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 use super::missing;
 
@@ -54,10 +59,14 @@ impl Peer {
         };
         std::fs::write(&config, text).map_err(|e| e.to_string())?;
         let args = [flag.to_owned(), config.display().to_string()];
-        let log = dir.join(format!("{}.log", self.name()));
-        let process = Process::spawn(self.name(), &program, &args, &log);
+        let process = Process::spawn(self.name(), &program, &args, &self.log(dir));
         wait_listening(self.name(), address);
         Ok((process, address))
+    }
+
+    /// Its log, where it was started in `dir`.
+    pub fn log(self, dir: &Path) -> PathBuf {
+        dir.join(format!("{}.log", self.name()))
     }
 }
 
@@ -67,8 +76,14 @@ fn mosquitto() -> Result<PathBuf, String> {
     found.ok_or_else(|| missing("mosquitto"))
 }
 
-/// Runs rumqttd in this process, as its own program does, until it ends.
+/// Runs rumqttd in this process, as its own program does, until it ends. Its log tells why it closed a
+/// connection; without the spans that it opens for each publish, which cost it time.
 pub fn run_rumqttd(config: &Path) -> Result<(), Box<dyn std::error::Error>> {
+    let is_told = filter_fn(|what| what.is_event() && *what.level() <= Level::WARN);
+    let is_told = is_told.with_max_level_hint(Level::WARN);
+    let lines = tracing_subscriber::fmt::layer().with_ansi(false);
+    let lines = lines.with_filter(is_told);
+    tracing_subscriber::registry().with(lines).init();
     let config: rumqttd::Config = toml::from_str(&std::fs::read_to_string(config)?)?;
     Ok(rumqttd::Broker::new(config).start()?)
 }
