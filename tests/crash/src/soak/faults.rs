@@ -123,13 +123,9 @@ impl Lasting {
     pub fn tick(&mut self, stage: &mut Stage) {
         let is_over = |at: &Option<Instant>| at.is_some_and(|at| at <= Instant::now());
         if let Some((began, ends)) = &mut self.outage {
-            if ends.is_none() {
-                let page = stage.edge_page();
-                let is_full = page.and_then(|page| page.whole("log_full")) == Some(1);
-                if is_full {
-                    stage.done.filled += 1;
-                    *ends = Some(Instant::now() + Duration::from_secs(3));
-                }
+            if ends.is_none() && stage.log_is_full() {
+                stage.done.filled += 1;
+                *ends = Some(Instant::now() + Duration::from_secs(3));
             }
             if is_over(ends) || began.elapsed() > OUTAGE_MAX {
                 self.outage = None;

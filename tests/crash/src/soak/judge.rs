@@ -22,7 +22,12 @@ pub struct Known {
     pub exactly_once: Vec<u16>,
     /// Publishers with more than one topic: order holds within each of so many.
     pub topics: HashMap<u16, u32>,
+    /// Those with wills, which are second attempts on a topic of their own.
+    pub with_wills: Vec<u16>,
 }
+
+/// One topic of one publisher: its number among them, and whether it is the wills'.
+pub type Lane = (u16, u32, bool);
 
 /// Everything that is wrong, one line each.
 #[derive(Debug, Default)]
@@ -68,14 +73,16 @@ impl Known {
         self.is_acked(attempt) || self.unknown.binary_search(&attempt).is_ok()
     }
 
-    fn lane(&self, attempt: Attempt) -> (u16, u32) {
-        let topics = self.topics.get(&attempt.publisher()).copied().unwrap_or(1);
-        (attempt.publisher(), attempt.message() % topics)
+    pub fn lane(&self, attempt: Attempt) -> Lane {
+        let publisher = attempt.publisher();
+        let topics = self.topics.get(&publisher).copied().unwrap_or(1);
+        let is_will = attempt.nth() > 0 && self.with_wills.contains(&publisher);
+        (publisher, attempt.message() % topics, is_will)
     }
 
     /// First attempts of one publisher on one topic stand in the order of sending.
     fn disorder(&self, who: &str, read: impl Iterator<Item = Attempt>, faults: &mut Faults) {
-        let mut newest: HashMap<(u16, u32), u32> = HashMap::new();
+        let mut newest: HashMap<Lane, u32> = HashMap::new();
         for attempt in read.filter(|attempt| attempt.nth() == 0) {
             let before = newest.insert(self.lane(attempt), attempt.message());
             if let Some(before) = before.filter(|before| *before >= attempt.message()) {

@@ -16,6 +16,7 @@ fn known() -> Known {
         deletes: (1, 1),
         exactly_once: vec![QOS2],
         topics: HashMap::new(),
+        with_wills: Vec::new(),
     };
     known.sort();
     known

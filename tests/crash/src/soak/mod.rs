@@ -11,7 +11,8 @@
 //! [`faults`] deals kills, terminations, cuts, outages until the log is full, and a disk that others
 //! fill, from a seed. Now and then [`census`] makes all quiet and holds every counter of both nodes
 //! against what clients saw in this life of the process. In the end [`judge`] holds every attempt
-//! against Kafka, the ledger, and what subscribers got; [`memory`] gives the slope of RSS over messages.
+//! against Kafka, the ledger, and what subscribers got, and [`named`] each range of the ledger against
+//! what is missing where it lies; [`memory`] gives the slope of RSS over messages.
 //! [`flood`] is the other run: as many messages as there is time for, without faults.
 
 pub mod attempt;
@@ -23,6 +24,7 @@ pub mod follow;
 pub mod judge;
 pub mod lives;
 pub mod memory;
+pub mod named;
 pub mod publisher;
 pub mod scrape;
 pub mod stage;
@@ -45,6 +47,7 @@ use faults::{Card, Deck, Lasting};
 use follow::Follower;
 use judge::Faults;
 use lives::{Lives, Mode, Orders};
+use named::Named;
 use publisher::{Progress, World};
 use stage::{Done, Stage};
 use verdict::Told;
@@ -131,18 +134,24 @@ pub fn run(root: &Path, setup: Setup) -> Result<Summary, String> {
     let told = Told::join(cast);
     // What would come now would be a double.
     stage.stop_edge();
-    let (ledger, rows) = scrape::ledger(stage.cloud.admin)?;
+    let rows = scrape::ledger(stage.cloud.admin)?;
     if !setup.drop_oldest && !rows.is_empty() {
         faults.add("the loss ledger is not empty", format!("{rows:?}"));
     }
-    let due = stage.end_offsets()? as u64;
+    let named = Named::read(&rows).unwrap_or_else(|what| {
+        faults.add("the loss ledger", what);
+        Named::default()
+    });
+    if setup.drop_oldest && named.records() == 0 {
+        faults.add("nothing was dropped", "which this run is for".into());
+    }
+    let due = stage.end_offsets()?.iter().sum::<i64>() as u64;
     soak.wait(&mut stage, "the consumer to have read all", |soak, _| {
         soak.follower.read().map_or(true, |read| read >= due)
     })?;
     let compared = soak.compared;
     let found = follower.finish(|_| {})?;
-    let ledger = u64::try_from(ledger).unwrap_or(0);
-    let mut lines = verdict::judge(&told, &found, ledger, &stage.queues, &mut faults);
+    let mut lines = verdict::judge(&told, &found, &named, &stage.queues, &mut faults);
     lines.extend(stage.memory.report());
     for fault in world.orders.faults() {
         faults.add("seen on the way", fault);
@@ -246,9 +255,11 @@ impl Soak<'_> {
             Err(fault) => fault,
         };
         println!(
-            "{:5.0} s: acked {}, at QoS 0 {}, refused {}, resent {}, in the cloud {in_cloud}; edge {} \
+            "{}{:5.0} s: acked {}, at QoS 0 {}, refused {}, resent {}, in the cloud {in_cloud}; edge {} \
              ({:.1} MB, checkpoints {:.1} MB), cloud {:.1} MB; killed {}+{}, stopped {}+{}, cuts {}, outages {} ({} full), \
              disk filled {}, compared {}; {}",
+            // Two runs may print side by side.
+            if stage.drop_oldest { "drops, " } else { "" },
             stage.elapsed().as_secs_f64(),
             progress.acked.load(Relaxed),
             progress.sent.load(Relaxed),

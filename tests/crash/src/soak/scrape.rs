@@ -7,6 +7,8 @@ use std::net::SocketAddr;
 use e2e::http;
 use serde_json::Value;
 
+use super::stage::TOPIC;
+
 /// What names of the edge's metrics begin with.
 pub const EDGE: &str = "headwater_edge_";
 
@@ -42,6 +44,11 @@ impl Page {
         let all = self.0.iter().filter(|(key, _)| of(key));
         all.map(|(_, value)| *value as i64).sum()
     }
+
+    /// Of one partition of the edge's topic.
+    pub fn of_partition(&self, name: &str, partition: usize) -> Option<i64> {
+        self.whole(&format!("{name}{{partition=\"{TOPIC}-{partition}\"}}"))
+    }
 }
 
 /// What waits for a client, and what its queue had no room for.
@@ -66,16 +73,10 @@ pub fn edge_queues(status: SocketAddr) -> BTreeMap<String, Queue> {
     queues.collect()
 }
 
-/// The records that the cloud's ledger names as gone, and its rows.
-pub fn ledger(admin: SocketAddr) -> Result<(i64, Vec<Value>), String> {
+/// The rows of the cloud's ledger.
+pub fn ledger(admin: SocketAddr) -> Result<Vec<Value>, String> {
     let body = http::body(admin, "/ledger").map_err(|error| error.to_string())?;
-    let rows: Vec<Value> = serde_json::from_str(&body).map_err(|error| error.to_string())?;
-    let records = |row: &Value| {
-        let detail = &row["detail"];
-        let ends = detail["to"].as_i64().zip(detail["from"].as_i64());
-        ends.map_or(0, |(to, from)| to - from)
-    };
-    Ok((rows.iter().map(records).sum(), rows))
+    serde_json::from_str(&body).map_err(|error| error.to_string())
 }
 
 #[cfg(test)]

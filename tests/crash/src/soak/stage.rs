@@ -69,7 +69,7 @@ pub struct Done {
     pub cloud_terms: u64,
     pub cuts: u64,
     pub outages: u64,
-    /// Outages in which the edge's log was full.
+    /// Outages in which the edge's log was full; where it drops its oldest, in which it did.
     pub filled: u64,
     pub disk_fills: u64,
     pub censuses: u64,
@@ -85,6 +85,8 @@ pub struct Stage {
     pub memory: Memory,
     pub queues: Queues,
     pub done: Done,
+    /// The edge drops its oldest records when its log is full.
+    pub drop_oldest: bool,
     /// The edge's process, and whether it listens.
     edge_process: Option<Process>,
     pub edge_up: bool,
@@ -121,6 +123,7 @@ impl Stage {
             memory: Memory::default(),
             queues: Queues::default(),
             done: Done::default(),
+            drop_oldest,
             edge_process: None,
             edge_up: false,
             cloud_process,
@@ -275,19 +278,16 @@ impl Stage {
     /// Its counters, and how many records its topic holds by its end offsets.
     pub fn cloud_now(&self) -> Result<(Page, i64), String> {
         let page = Page::read("headwater_", self.cloud.admin).map_err(|e| e.to_string())?;
-        Ok((page, self.end_offsets()?))
+        Ok((page, self.end_offsets()?.iter().sum()))
     }
 
-    /// Next offsets of all partitions together.
-    pub fn end_offsets(&self) -> Result<i64, String> {
+    /// Next offsets of all partitions.
+    pub fn end_offsets(&self) -> Result<Vec<i64>, String> {
         let mut consumer = Consumer::connect(self.cloud.kafka).map_err(|e| e.to_string())?;
         let partitions = consumer.partitions(TOPIC).map_err(|e| e.to_string())?;
-        let mut all = 0;
-        for partition in 0..partitions {
-            let end = consumer.offset(TOPIC, partition, -1);
-            all += end.map_err(|error| error.to_string())?;
-        }
-        Ok(all)
+        let end = |partition| consumer.offset(TOPIC, partition, -1);
+        let ends = (0..partitions).map(end).collect::<Result<_, _>>();
+        ends.map_err(|error| error.to_string())
     }
 
     pub fn cut(&mut self) {
@@ -304,6 +304,18 @@ impl Stage {
     pub fn edge_page(&self) -> Option<Page> {
         let page = self.edge_up.then(|| Page::read(EDGE, self.edge.status));
         page?.ok()
+    }
+
+    /// Whether the log is as full as an outage is to make it: new records are refused, or unsent ones
+    /// are gone.
+    pub fn log_is_full(&self) -> bool {
+        let page = self.edge_page().unwrap_or_default();
+        let of = |name, partition| page.of_partition(name, partition).unwrap_or(0);
+        match self.drop_oldest {
+            false => page.whole("log_full") == Some(1),
+            true => (0..PARTITIONS as usize)
+                .any(|p| of("partition_start_offset", p) > of("partition_acked_offset", p)),
+        }
     }
 
     pub fn life(&self) -> u32 {

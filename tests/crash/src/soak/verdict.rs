@@ -6,6 +6,7 @@ use super::attempt::Attempt;
 use super::cast::{Cast, GROUP, PUBLISHERS, VISITORS, levels, tasks};
 use super::follow::Found;
 use super::judge::{Due, Faults, Known};
+use super::named::Named;
 use super::publisher::{Report, Task};
 use super::subscriber::Heard;
 use super::visitor::Visits;
@@ -50,6 +51,7 @@ impl Told {
                 known.topics.insert(task.publisher, task.retained_topics);
             }
         }
+        known.with_wills = (PUBLISHERS as u16..(PUBLISHERS + VISITORS) as u16).collect();
         for visits in &self.visits {
             known.acked.extend(&visits.acked);
             known.unknown.extend(&visits.unknown);
@@ -74,13 +76,15 @@ impl Told {
 pub fn judge(
     told: &Told,
     found: &[Vec<Found>],
-    ledger: u64,
+    named: &Named,
     queues: &Queues,
     faults: &mut Faults,
 ) -> Vec<String> {
     let known = told.known();
     let tasks = tasks();
+    let ledger = named.records();
     let missing = known.stored(found, ledger, faults);
+    let held = known.named(found, named, faults);
     let mut lines = vec![format!(
         "{} acknowledged and {} unknown attempts; {} records in Kafka, {missing} missing of {ledger} in \
          the ledger; {} refused",
@@ -90,6 +94,9 @@ pub fn judge(
         told.reports.iter().map(|r| r.refused).sum::<u64>()
             + told.visits.iter().map(|v| v.refused).sum::<u64>(),
     )];
+    if named.records() > 0 {
+        lines.push(held);
+    }
     for heard in &told.heard {
         let reading = &heard.reading;
         if reading.name.starts_with(GROUP) {
