@@ -37,8 +37,9 @@ pub struct Limits {
     pub packet_bytes_max: usize,
     pub receive_maximum: u16,
     pub inflight_max: u16,
-    /// QoS 0 messages that wait for the socket. Queues of sessions, which outlive the connection,
-    /// have the bound in [`crate::Config`].
+    /// What may wait for one client: at QoS 0 for the socket, above that for the session. A session that
+    /// outlives the connection keeps this bound, over restarts too, until its client comes by another
+    /// listener.
     pub queue_bytes_max: usize,
     /// Publishes a second, and at once after a pause; 0: no limit. Above it reading pauses: a
     /// DISCONNECT (0x96) would only make the client send the same again.

@@ -44,7 +44,8 @@ pub struct Listener {
     pub receive_maximum: u16,
     /// Instead of `mqtt.inflight_max` if lower; 0: that.
     pub inflight_max: u16,
-    /// QoS 0 messages that wait for one client's socket; 0: `mqtt.queue_bytes_max`.
+    /// Instead of `mqtt.queue_bytes_max` if lower; 0: that. Holds for sessions whose clients came by this
+    /// listener last, until they come by another.
     pub queue_bytes_max: usize,
 }
 

@@ -3,9 +3,10 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use crate::client::Client;
 use crate::listeners::listener;
 use crate::peer::{Connect, Peer, tcp};
-use crate::process::Process;
+use crate::process::{Process, free_port, log_path, until};
 
 fn connect<'a>(version: u8, id: &'a str) -> Connect<'a> {
     Connect {
@@ -57,7 +58,7 @@ fn connections_a_second() {
         assert!(reasons.contains(&reason), "{reasons:?} without {reason:#x}");
     }
     let _other = Peer::welcome(tcp(free), connect(5, "y"));
-    crate::process::until("the bucket fills", || {
+    until("the bucket fills", || {
         Peer::connect(tcp(limited), connect(5, "z")).is_ok_and(|(_, reason)| reason == 0)
     });
 }
@@ -112,4 +113,66 @@ fn sizes_are_told_and_kept() {
     assert_eq!(peer.packet().unwrap().0, 0x32);
     peer.send_publish("t", &[1; 5_100], 9).unwrap();
     assert_eq!(peer.disconnected(), 0x95);
+}
+
+/// What waits for a client that is away is bounded by the listener that it came by, whatever ends the
+/// node meanwhile: from the journal alone, and from a checkpoint.
+#[test]
+fn queues_of_clients_that_are_away_over_kills() {
+    for checkpoint in [false, true] {
+        let scratch = tempfile::tempdir().unwrap();
+        let dir = scratch.path().join("edge");
+        let (free, limited) = (free_port(), free_port());
+        let toml = format!(
+            "[[listeners]]\naddress = \"{free}\"\n\
+             [[listeners]]\naddress = \"{limited}\"\nqueue_bytes_max = 1000\n\
+             [log]\njournal_file_bytes = 65536\n"
+        );
+        let start = || {
+            // Where it listens is read from there.
+            let _ = std::fs::remove_file(log_path(&dir));
+            Process::start_config(&dir, &toml).0
+        };
+        let mut node = start();
+        let away = [(limited, "small"), (free, "large")].map(|(address, id)| {
+            let mut client = Client::new(address, id);
+            client.connect().unwrap();
+            client.subscribe("t", 1).unwrap();
+            client
+        });
+        // Their connections end with the node.
+        if checkpoint {
+            let taken = |node: &Process| node.status()["log"]["checkpoints"].as_u64().unwrap();
+            let before = taken(&node);
+            let mut noise = Peer::welcome(tcp(free), connect(5, "noise"));
+            until("a checkpoint", || {
+                assert_eq!(noise.publish("noise", &[1; 2_000]).unwrap(), 0);
+                taken(&node) > before
+            });
+        }
+        node.kill();
+        node = start();
+        let mut writer = Peer::welcome(tcp(free), connect(5, "writer"));
+        for n in 0..20 {
+            // 200 bytes each in a queue, with the topic and what else it takes.
+            assert_eq!(
+                writer.publish("t", format!("{n:0103}").as_bytes()).unwrap(),
+                0
+            );
+        }
+        node.kill();
+        node = start();
+        // Before they come back, which would shorten a queue as well.
+        until("what waits for both", || {
+            node.status()["mqtt"]["queued"].as_u64() == Some(5 + 20)
+        });
+        for (mut client, first) in away.into_iter().zip([15, 0]) {
+            client.connect().unwrap();
+            let all: Vec<_> = (first..20).map(|n| (format!("{n:0103}"), 1)).collect();
+            while client.received.last() != all.last() {
+                client.step().unwrap();
+            }
+            assert_eq!(client.received, all, "checkpoint: {checkpoint}");
+        }
+    }
 }

@@ -27,6 +27,8 @@ pub(super) struct Accepted {
     expiry_s: u32,
     keep_alive_s: u16,
     window: u16,
+    /// What its listener lets the session's queue hold; None: what any may.
+    queue_bytes_max: Option<u64>,
 }
 
 impl Broker {
@@ -165,7 +167,8 @@ impl Broker {
         conn.client_id = client_id.clone();
         conn.username.clone_from(&connect.username);
         let conn = &self.conns[&id];
-        let inflight_max = self.config.inflight_max.min(conn.info.limits.inflight_max);
+        let limits = conn.info.limits;
+        let inflight_max = self.config.inflight_max.min(limits.inflight_max);
         if connect
             .will
             .as_ref()
@@ -197,6 +200,8 @@ impl Broker {
                 .receive_maximum
                 .unwrap_or(u16::MAX)
                 .min(inflight_max),
+            queue_bytes_max: (limits.queue_bytes_max < usize::MAX)
+                .then_some(limits.queue_bytes_max as u64),
         };
         let clean = connect.clean_start;
         match self.waits_for(&accepted.client_id, clean) {
@@ -245,9 +250,14 @@ impl Broker {
         let mut ops = ended.map_or_else(Vec::new, |sid| self.forward(sid, true));
         // What an earlier CONNECT has yet to say comes first.
         let before = self.starting.get(&a.client_id).map(|(_, sid)| *sid);
+        let session = resumed.and_then(|sid| self.state.sessions.get(&sid));
+        let same_bound = match session {
+            Some(s) => before.is_none() && s.queue_bytes_max == a.queue_bytes_max,
+            None => a.queue_bytes_max.is_none(),
+        };
         let unchanged = before.is_none()
-            && resumed
-                .and_then(|sid| self.state.sessions.get(&sid))
+            && same_bound
+            && session
                 .is_some_and(|s| s.expiry_s == a.expiry_s && s.will == a.will && !s.will_spent);
         if a.durable && !unchanged {
             ops.push(Op::Start {
@@ -257,6 +267,12 @@ impl Broker {
                 expiry_s: a.expiry_s,
                 will: a.will.clone().filter(|_| rules::on(Rule::WillKept)),
             });
+            if !same_bound {
+                ops.push(Op::Queue {
+                    sid: a.sid,
+                    bytes_max: a.queue_bytes_max,
+                });
+            }
         } else if !a.durable {
             let ended = [before, old].into_iter().flatten();
             ops.extend(ended.map(|sid| Op::End { sid }));
@@ -328,6 +344,7 @@ impl Broker {
             self.state.start(a.sid, &a.client_id, true, false);
             if let Some(session) = self.state.session(a.sid) {
                 session.will.clone_from(&a.will);
+                session.queue_bytes_max = a.queue_bytes_max;
             }
         }
         self.cancel_session_timers(a.sid);

@@ -149,7 +149,7 @@ impl Broker {
         let mut outcome = Outcome::default();
         let mut carried = false;
         for op in &frame.ops {
-            outcome = self.state.apply(op, &mut out);
+            outcome.add(self.state.apply(op, &mut out));
             carried |= op.carries();
             self.state.applied = frame.token.0;
             if let Op::Done { sid, .. } | Op::Forward { sid, .. } = op {

@@ -150,6 +150,7 @@ impl Broker {
             let Some(session) = self.state.sessions.get(&conn.sid) else {
                 return;
             };
+            let bytes_max = session.queue_bytes_max(bytes_max);
             // Half the queue stays free, so that retained messages push nothing out of it.
             let full = session.queue.entries.len() + conn.enqueues
                 >= self.config.queue_messages_max / 2

@@ -4,6 +4,7 @@
 //! v                     version u8
 //! a                     token applied u64, next session u64
 //! s sid(8)              client id, expiry, will, QoS 2 ids, next id and next sequence number
+//! b sid(8)              what its queue may hold by its client's listener, if that says anything: bytes u64
 //! f sid(8) filter       options and identifier
 //! q sid(8) seq(8)       one message on its way: id, qos, flags, message (None after PUBREC)
 //! g sid(8) seq(8)       the shared subscription that the message was dealt by, if it was
@@ -29,6 +30,7 @@ use crate::{Config, QoS, Stats};
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Key {
     Session(Sid),
+    Bound(Sid),
     Filter(Sid, Arc<str>),
     Row(Sid, u64),
     Share(Sid, u64),
@@ -39,6 +41,7 @@ impl Key {
     fn bytes(&self) -> Vec<u8> {
         let (tag, sid, rest): (u8, Option<Sid>, &[u8]) = match self {
             Key::Session(sid) => (b's', Some(*sid), &[]),
+            Key::Bound(sid) => (b'b', Some(*sid), &[]),
             Key::Filter(sid, filter) => (b'f', Some(*sid), filter.as_bytes()),
             Key::Row(sid, seq) => (b'q', Some(*sid), &seq.to_be_bytes()),
             Key::Share(sid, seq) => (b'g', Some(*sid), &seq.to_be_bytes()),
@@ -117,6 +120,10 @@ impl State {
                     next_seq: s.queue.next_seq,
                 })
             }),
+            Key::Bound(sid) => {
+                let bytes_max = self.sessions.get(sid)?.queue_bytes_max;
+                bytes_max.as_ref().map(value)
+            }
             Key::Filter(sid, filter) => {
                 self.sessions.get(sid)?.subscriptions.get(filter).map(value)
             }
@@ -208,6 +215,14 @@ impl State {
                 Ok(())
             }
             b's' => self.restore_session(sid(rest)?.0, read(value)?),
+            b'b' => {
+                let (sid, _) = sid(rest)?;
+                match self.sessions.get_mut(&sid) {
+                    Some(session) => session.queue_bytes_max = Some(read(value)?),
+                    None => self.orphan(Key::Bound(sid)),
+                }
+                Ok(())
+            }
             b'f' => {
                 let (sid, filter) = sid(rest)?;
                 let filter = std::str::from_utf8(filter).map_err(|e| e.to_string())?;

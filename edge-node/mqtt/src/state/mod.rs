@@ -68,6 +68,14 @@ pub(crate) struct Outcome {
     pub filters: Vec<bool>,
 }
 
+impl Outcome {
+    /// One for all ops of a frame. Not more than one of them is what somebody asked for.
+    pub fn add(&mut self, other: Outcome) {
+        self.session_present |= other.session_present;
+        self.filters.extend(other.filters);
+    }
+}
+
 pub(crate) struct State {
     pub sessions: Table<Sid, Box<Session>>,
     /// Those that outlive their connections. Only ops change it, so that a replay's is the same.
@@ -234,6 +242,7 @@ impl State {
                     self.dirty.insert(Key::Retained(topic.clone()));
                 }
             }
+            Op::Queue { sid, bytes_max } => self.bound_queue(*sid, *bytes_max, out),
         }
         outcome
     }
@@ -284,6 +293,9 @@ impl State {
             self.weights.moved(sid, session.queue.bytes, 0);
             self.durable_subscriptions -= session.subscriptions.len();
             self.dirty.insert(Key::Session(sid));
+            if session.queue_bytes_max.is_some() {
+                self.dirty.insert(Key::Bound(sid));
+            }
             for filter in session.subscriptions.into_keys() {
                 self.dirty.insert(Key::Filter(sid, filter));
             }

@@ -103,6 +103,12 @@ pub(crate) enum Op {
         topic: Arc<str>,
         expires_at_ms: u64,
     },
+    /// What the queue of a session may hold by the listener that its client came by last; None: what any
+    /// may. Stands behind the `Start` of that connection, if the session had another bound.
+    Queue {
+        sid: Sid,
+        bytes_max: Option<u64>,
+    },
 }
 
 impl Op {
@@ -125,6 +131,7 @@ impl Op {
             | Op::Done { .. }
             | Op::Forward { .. }
             | Op::Expired { .. }
+            | Op::Queue { .. }
             | Op::Received { .. } => true,
         }
     }
@@ -198,6 +205,16 @@ mod tests {
             \x01\xac\x02\x07\x01\xac\x02\x09\x02\x01";
         assert_eq!(encode(7, &ops), golden);
         assert_eq!(decode(golden), Ok((7, ops.to_vec())));
+        let later = [(Some(300), &b"\x01\xac\x02"[..]), (None, b"\x00")];
+        for (bytes_max, bound) in later {
+            let ops = [Op::Queue {
+                sid: Sid(1),
+                bytes_max,
+            }];
+            let golden = [b"\x01\x07\x01\x0f\x01", bound].concat();
+            assert_eq!(encode(7, &ops), golden);
+            assert_eq!(decode(&golden), Ok((7, ops.to_vec())));
+        }
     }
 
     #[test]

@@ -1,8 +1,9 @@
 //! What waits for sessions, and how much of it.
 //!
 //! A session that outlives its connection may never be asked for again. So there is a bound on each
-//! queue and one on all of them together: what is dropped is the oldest of the longest queue, which is
-//! what its subscriber misses least. The log itself keeps every message.
+//! queue, a lower one where the listener that its client came by last has one, and one on all of them
+//! together: what is dropped is the oldest of the longest queue, which is what its subscriber misses
+//! least. The log itself keeps every message.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -100,7 +101,7 @@ impl State {
             }
             self.dirty.insert(Key::Session(sid));
         }
-        while self.is_too_long(sid) && self.drop_oldest(sid) {}
+        self.shorten(sid);
         while let Some(longest) = self.weights.too_long() {
             if !self.drop_oldest(longest) {
                 break;
@@ -111,6 +112,29 @@ impl State {
         }
     }
 
+    /// The client has come by a listener with this bound. What is beyond a lower one goes at once.
+    pub fn bound_queue(&mut self, sid: Sid, bytes_max: Option<u64>, out: &mut Vec<Delivery>) {
+        let Some(session) = self.sessions.get_mut(&sid) else {
+            return;
+        };
+        session.queue_bytes_max = bytes_max;
+        if session.durable {
+            self.dirty.insert(Key::Bound(sid));
+        }
+        if self.shorten(sid) {
+            out.push(Delivery::grown(sid));
+        }
+    }
+
+    /// Drops what a queue holds beyond its own bounds; whether that was anything.
+    fn shorten(&mut self, sid: Sid) -> bool {
+        let mut any = false;
+        while self.is_too_long(sid) && self.drop_oldest(sid) {
+            any = true;
+        }
+        any
+    }
+
     /// Bytes that wait for sessions that outlive their connections.
     pub fn queued_bytes(&self) -> usize {
         self.weights.bytes
@@ -119,7 +143,7 @@ impl State {
     fn is_too_long(&self, sid: Sid) -> bool {
         self.sessions.get(&sid).is_some_and(|session| {
             session.queue.entries.len() > self.queue_messages_max
-                || session.queue.bytes > self.queue_bytes_max
+                || session.queue.bytes > session.queue_bytes_max(self.queue_bytes_max)
         })
     }
 

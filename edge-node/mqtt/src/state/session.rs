@@ -132,6 +132,8 @@ pub(crate) struct Session {
     /// QoS 2 ids received and not released: a PUBLISH with one of them is a duplicate.
     pub incoming: BTreeSet<u16>,
     pub queue: Queue,
+    /// What its queue may hold by the listener that its client came by last, if that says anything.
+    pub queue_bytes_max: Option<u64>,
     /// Not durable, from here on. QoS 2 publishes under way to the journal, and who is to be
     /// answered.
     pub arriving: BTreeMap<u16, ConnId>,
@@ -162,6 +164,7 @@ impl Session {
             subscriptions: BTreeMap::new(),
             incoming: BTreeSet::new(),
             queue: Queue::default(),
+            queue_bytes_max: None,
             arriving: BTreeMap::new(),
             conn: None,
             window: 0,
@@ -173,5 +176,12 @@ impl Session {
             dropped_count: 0,
             stored_seq: 0,
         }
+    }
+
+    /// What its queue may hold, where none may hold more than `bytes_max`.
+    pub fn queue_bytes_max(&self, bytes_max: usize) -> usize {
+        let own = self.queue_bytes_max.map(usize::try_from);
+        own.and_then(Result::ok)
+            .map_or(bytes_max, |own| own.min(bytes_max))
     }
 }

@@ -8,13 +8,15 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::BytesMut;
 use headwater_mqtt::{
-    Append, Broker, CloseReason, Config, ConnId, ConnInfo, Effect, Event, Refusal, Token,
+    Append, Broker, CloseReason, Config, ConnId, ConnInfo, Effect, Event, Limits, Refusal, Token,
 };
 pub use wire::*;
 
 pub struct World {
     pub broker: Broker,
     pub config: Config,
+    /// Of the listener that the next connections come by.
+    pub limits: Limits,
     pub now: u64,
     /// Staged frames; the first `durable` of them survive a crash.
     pub journal: Vec<Append>,
@@ -42,6 +44,7 @@ impl World {
         World {
             broker: Broker::new(config.clone(), 0),
             config,
+            limits: Limits::default(),
             now: 0,
             journal: Vec::new(),
             durable: 0,
@@ -135,7 +138,10 @@ impl World {
         self.next_conn += 1;
         self.event(Event::Opened {
             conn: ConnId(conn),
-            info: ConnInfo::default(),
+            info: ConnInfo {
+                limits: self.limits,
+                ..ConnInfo::default()
+            },
         });
         conn
     }
