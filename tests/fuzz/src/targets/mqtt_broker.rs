@@ -47,6 +47,8 @@ const STEPS: u8 = 12;
 struct Run<'a> {
     world: World,
     conns: [Option<u64>; CLIENTS],
+    /// What the second listener lets a session's queue hold.
+    bound: usize,
     input: Input<'a>,
 }
 
@@ -58,6 +60,7 @@ fn run(data: &[u8]) {
     let mut run = Run {
         world,
         conns: [None; CLIENTS],
+        bound: if flags & 8 != 0 { 250 } else { usize::MAX },
         input,
     };
     while !run.input.is_empty() {
@@ -89,6 +92,9 @@ impl Run<'_> {
         match step {
             OPEN => {
                 let who = self.who();
+                // Odd ones come by a listener of their own.
+                let bounds = [usize::MAX, self.bound];
+                self.world.limits.queue_bytes_max = bounds[who % 2];
                 self.conns[who] = Some(self.world.open());
             }
             SEND => {
@@ -199,6 +205,7 @@ fn seeds() -> Vec<(String, Vec<u8>)> {
         named("sessions-3", sessions(4)),
         named("faults", faults()),
         named("shares", shares()),
+        named("queues", queues()),
     ];
     let mut every = Script(vec![1]);
     every.byte(OPEN).byte(0);
@@ -289,6 +296,36 @@ fn shares() -> Vec<u8> {
     s.byte(OPEN).byte(0).byte(SEND).byte(0);
     s.bytes(&world::v5("b", true, 100).bytes());
     s.byte(LATER).short(10_000);
+    s.0
+}
+
+/// A session whose client comes by a listener that bounds its queue, goes, comes by the other one and
+/// by the first again, over a checkpoint and a restart.
+fn queues() -> Vec<u8> {
+    let mut s = Script(vec![9]);
+    s.byte(OPEN).byte(0).byte(SEND).byte(0);
+    s.bytes(&world::v3("pub", true).bytes());
+    for (turn, who) in [1u8, 2, 1].into_iter().enumerate() {
+        s.byte(OPEN).byte(who).byte(SEND).byte(who);
+        s.bytes(&world::v5("sub", false, 100).bytes());
+        s.byte(SEND).byte(who);
+        s.bytes(&world::subscribe(1, &[("t", 2)], Some(&[])));
+        s.byte(HANG_UP).byte(who);
+        for n in 0..4u16 {
+            let id = 1 + turn as u16 * 4 + n;
+            let publish = world::publish("t", "21.5", 1 + (n % 2) as u8, id);
+            s.byte(SEND).byte(0).bytes(&publish.bytes());
+        }
+        if turn == 0 {
+            s.byte(CHECKPOINT);
+        }
+    }
+    s.byte(CRASH).byte(OPEN).byte(2).byte(SEND).byte(2);
+    s.bytes(&world::v5("sub", false, 100).bytes());
+    s.byte(RESTORE)
+        .short(1)
+        .byte(4)
+        .bytes(b"b\0\0\0\0\0\0\0\x02");
     s.0
 }
 
