@@ -4,9 +4,13 @@ use std::collections::{BTreeSet, VecDeque};
 
 use bytes::Bytes;
 use edge_node::broker::Outlet;
-use headwater_mqtt::{CloseReason, ConnId, ConnInfo, Event, Login};
+use headwater_mqtt::{CloseReason, ConnId, ConnInfo, Event, Limits, Login};
 
 use super::{MqttConn, Output};
+
+/// What the listeners let a session's queue hold. More than any is seen to hold: a session takes another
+/// bound with another connection, which is journaled with the rest, and loses nothing by it.
+const QUEUE_BYTES_MAX: [usize; 3] = [usize::MAX, 4 << 20, 6 << 20];
 
 #[derive(Default)]
 pub(super) struct Clients {
@@ -22,9 +26,17 @@ impl Clients {
 
     pub(super) fn opened(&mut self, conn: MqttConn) {
         self.open.insert(conn);
+        let listener = (conn % QUEUE_BYTES_MAX.len() as u64) as u16;
         self.events.push_back(Event::Opened {
             conn: ConnId(conn),
-            info: ConnInfo::default(),
+            info: ConnInfo {
+                listener,
+                limits: Limits {
+                    queue_bytes_max: QUEUE_BYTES_MAX[usize::from(listener)],
+                    ..Limits::default()
+                },
+                ..ConnInfo::default()
+            },
         });
     }
 
