@@ -78,38 +78,38 @@ macro_rules! broker_rules {
 }
 
 journal_rules! {
-    j1: 52,
+    j1: 101,
     j2: 0,
-    j3: 7,
+    j3: 10,
     j4: 124,
-    j5: 2,
-    j6: 11,
+    j5: 5,
+    j6: 59,
     j7: 397,
     j9: 25,
     pack_synced: 6,
     segments_synced: 7,
     refuse_full: 9,
-    seal_idle: 27,
+    seal_idle: 68,
     keep_unsent: 1,
 }
 
 uplink_rules! {
-    u1_lineage: Lineage, 10;
+    u1_lineage: Lineage, 13;
     u1_lineage_across: LineageAcross, 207;
-    u1_digest_check: DigestCheck, 13;
+    u1_digest_check: DigestCheck, 21;
     u1_rejected_compared: RejectedCompared, 157;
-    u1_fork_durable: ForkDurable, 55;
+    u1_fork_durable: ForkDurable, 241;
     u2_per_incarnation: PerIncarnation, 7;
-    u2_incarnation_bound: IncarnationBound, 23;
+    u2_incarnation_bound: IncarnationBound, 95;
     u2_retired_stays: RetiredStays, 23;
-    u2_retired_compared: RetiredCompared, 335;
-    u2_refused_asks_again: RefusedAsksAgain, 23;
-    u3_fencing: Fencing, 25;
+    u2_retired_compared: RetiredCompared, 95;
+    u2_refused_asks_again: RefusedAsksAgain, 95;
+    u3_fencing: Fencing, 7;
     u3_resync: Resync, 25;
     u3_silent: Silent, 25;
     u4_gap_clip: GapClip, 5;
     u4_gap_order: GapOrder, 133;
-    u4_no_gap_below_acked: NoGapBelowAcked, 5;
+    u4_no_gap_below_acked: NoGapBelowAcked, 45;
     u5_dead_letter: DeadLetter, 1;
     u6_equal_counts: EqualCounts, 5;
     table_dedup: Dedup, 21;
@@ -117,7 +117,7 @@ uplink_rules! {
 }
 
 broker_rules! {
-    mqtt_puback_durable: PubAckDurable, 3;
+    mqtt_puback_durable: PubAckDurable, 0;
     mqtt_pubrec_durable: PubRecDurable, 2;
     mqtt_pubcomp_durable: PubCompDurable, 2;
     mqtt_id_known: IdKnown, 2;
@@ -129,14 +129,14 @@ broker_rules! {
     mqtt_retained_carried: RetainedCarried, 11;
     mqtt_retained_stored: RetainedStored, 50;
     mqtt_delete_carried: DeleteCarried, 68;
-    mqtt_delete_stored: DeleteStored, 419;
+    mqtt_delete_stored: DeleteStored, 331;
     mqtt_enqueue_recorded: EnqueueRecorded, 138;
     mqtt_end_recorded: EndRecorded, 320;
     mqtt_will_kept: WillKept, 2;
-    mqtt_will_gone_in_frame: WillGoneInFrame, 20;
-    mqtt_will_gone_recorded: WillGoneRecorded, 20;
+    mqtt_will_gone_in_frame: WillGoneInFrame, 32;
+    mqtt_will_gone_recorded: WillGoneRecorded, 116;
     mqtt_will_taken_back: WillTakenBack, 2;
-    mqtt_forward_in_frame: ForwardInFrame, 120;
-    mqtt_sent_stays: SentStays, 24;
+    mqtt_forward_in_frame: ForwardInFrame, 184;
+    mqtt_sent_stays: SentStays, 42;
     mqtt_deal_carried: DealCarried, 22;
 }
