@@ -10,7 +10,7 @@ use std::sync::mpsc::Receiver;
 use headwater_log::LogError;
 use headwater_log::disk::{Disk, create_dirs};
 use headwater_log::store::{CheckpointStore, StoreConfig};
-use headwater_mqtt::Broker;
+use headwater_mqtt::{Broker, RestoreReport};
 
 use crate::clock::{Clock, ClockFile, TimeSource};
 use crate::mirror::Mirror;
@@ -41,6 +41,8 @@ pub struct Core {
     pub clock: Clock,
     /// The restored machine.
     pub broker: Broker,
+    /// What was restored of it.
+    pub restored: RestoreReport,
     /// The opened log.
     pub worker: Worker,
     /// The log as the uplink sees it.
@@ -83,7 +85,7 @@ pub fn open(
     for note in &opened.notes {
         tracing::info!(note, "recovery");
     }
-    let broker = restore(setup.broker, &opened, clock.now_ms());
+    let (broker, restored) = restore(setup.broker, &opened, clock.now_ms());
     let mirror = Mirror::new(
         opened.worker.view(),
         store.clone(),
@@ -95,6 +97,7 @@ pub fn open(
     Ok(Core {
         clock,
         broker,
+        restored,
         worker: opened.worker,
         mirror: Arc::new(mirror),
         store,
@@ -103,7 +106,11 @@ pub fn open(
     })
 }
 
-fn restore(config: headwater_mqtt::Config, opened: &store::Opened, now: u64) -> Broker {
+fn restore(
+    config: headwater_mqtt::Config,
+    opened: &store::Opened,
+    now: u64,
+) -> (Broker, RestoreReport) {
     let kv = opened
         .kv
         .iter()
@@ -117,7 +124,8 @@ fn restore(config: headwater_mqtt::Config, opened: &store::Opened, now: u64) -> 
         sessions = report.sessions,
         retained = report.retained,
         ops = report.ops_applied,
+        dropped = report.dropped,
         "session state restored"
     );
-    broker
+    (broker, report)
 }

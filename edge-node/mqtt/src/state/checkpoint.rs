@@ -191,7 +191,8 @@ impl State {
                 entry.maybe_sent = rules::on(Rule::DupMarked);
             }
         }
-        // What was dropped on the way was counted before, when it happened.
+        // What was dropped on the way was counted before, when it happened, but for the report's last.
+        report.dropped = state.stats.dropped_queued;
         state.stats = Stats {
             queued: state.stats.queued,
             ..Stats::default()

@@ -44,6 +44,9 @@ pub struct RestoreReport {
     pub sessions: usize,
     pub retained: usize,
     pub queued: usize,
+    /// Queued messages that went at a bound while ops were applied: before the stop, most of them, and
+    /// for the first time now where the stop came between the journal and the queue.
+    pub dropped: u64,
     /// Ops applied on top of the checkpoint, and those it already held.
     pub ops_applied: usize,
     pub ops_skipped: usize,

@@ -99,6 +99,14 @@ enum Stop {
     Failed,
 }
 
+/// The news that queues let go of their oldest.
+fn queue_drops(messages: u64) -> Option<Output> {
+    (messages > 0).then(|| Output::Note {
+        what: "queue drops",
+        detail: messages.to_string(),
+    })
+}
+
 impl SimEdge {
     /// Opens the data directory and starts. Recovery runs inside.
     pub fn start(setup: Setup, disk: SimDisk, now: Now) -> Result<SimEdge, StartError> {
@@ -136,7 +144,8 @@ impl SimEdge {
             what: "recovery",
             detail,
         });
-        let out = out.collect();
+        let mut out: VecDeque<Output> = out.collect();
+        out.extend(queue_drops(core.restored.dropped));
         SimEdge {
             hub: Hub::new(
                 core.broker,
@@ -434,9 +443,7 @@ impl SimEdge {
         }
         let dropped = self.hub.broker().stats().dropped_queued;
         if dropped > self.dropped {
-            let detail = (dropped - self.dropped).to_string();
-            let what = "queue drops";
-            self.out.push_back(Output::Note { what, detail });
+            self.out.extend(queue_drops(dropped - self.dropped));
             self.dropped = dropped;
         }
         self.out.append(&mut self.hub.outlet().out);
