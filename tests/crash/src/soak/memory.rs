@@ -78,11 +78,14 @@ impl Memory {
         for (name, lives) in [("edge", &self.edge), ("cloud", &self.cloud)] {
             let mut all = Vec::new();
             for (nth, life) in lives.iter().enumerate() {
-                let Some(slope) = slope(&life.samples) else {
+                let Some(slope) = slope_of(&life.samples) else {
                     continue;
                 };
                 all.push(slope);
                 lines.push(format!("{name}, process {}: {slope}", nth + 1));
+                // Buffers and the heap take their final size bit by bit; a leak goes on.
+                let third = slope_of(&life.samples[life.samples.len() / 3 * 2..]);
+                lines.extend(third.map(|third| format!("  its last third alone: {third}")));
             }
             let most = lives.iter().flat_map(|l| &l.samples).map(|s| s.rss_bytes);
             let most = most.max().unwrap_or(0) as f64 / 1e6;
@@ -148,7 +151,7 @@ impl fmt::Display for Slope {
 }
 
 /// Least squares over the means of [`BLOCKS`] blocks; `None` if there are too few samples.
-pub fn slope(samples: &[Sample]) -> Option<Slope> {
+pub fn slope_of(samples: &[Sample]) -> Option<Slope> {
     let warm: Vec<Sample> = samples.to_vec();
     let warm: Vec<Sample> = warm.into_iter().filter(|s| s.at_s >= WARM_UP_S).collect();
     let (first, last) = (warm.first()?, warm.last()?);
@@ -214,9 +217,9 @@ mod tests {
 
     #[test]
     fn a_leak_is_outside_its_error_and_noise_alone_is_not() {
-        let flat = slope(&samples(600, 0.0, 200_000)).unwrap();
+        let flat = slope_of(&samples(600, 0.0, 200_000)).unwrap();
         assert!(flat.kb_per_million.abs() < 3.0 * flat.error, "{flat}");
-        let leak = slope(&samples(600, 2.0, 200_000)).unwrap();
+        let leak = slope_of(&samples(600, 2.0, 200_000)).unwrap();
         assert!(
             (leak.kb_per_million - 2_000.0).abs() < 3.0 * leak.error.max(1.0),
             "{leak}"
@@ -228,7 +231,7 @@ mod tests {
 
     #[test]
     fn a_short_life_tells_nothing() {
-        assert_eq!(slope(&samples(30, 1.0, 0)), None);
-        assert_eq!(slope(&[]), None);
+        assert_eq!(slope_of(&samples(30, 1.0, 0)), None);
+        assert_eq!(slope_of(&[]), None);
     }
 }
