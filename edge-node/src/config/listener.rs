@@ -212,7 +212,8 @@ impl Listener {
             let valid = "needed with client_certificates: the CAs that sign them, a PEM file";
             return needs("client_ca", "", valid);
         }
-        if !wants_clients && !(self.client_ca.is_empty() && self.client_crl.is_empty()) {
+        let judges_clients = !self.client_ca.is_empty() || !self.client_crl.is_empty();
+        if !wants_clients && judges_clients {
             let valid =
                 "\"optional\" or \"required\" with client_ca and client_crl, or nobody is asked";
             return needs("client_certificates", "none", valid);
