@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer, UnixTime};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::ClientCertVerifier;
 use rustls::{RootCertStore, ServerConfig};
@@ -89,11 +89,16 @@ fn read(path: &str) -> Result<Vec<u8>, String> {
 }
 
 fn certificates(path: &str) -> Result<Vec<CertificateDer<'static>>, String> {
+    sections(path, "certificate", "CERTIFICATE")
+}
+
+/// Every section of one kind in a PEM file, which has at least one.
+fn sections<T: PemObject>(path: &str, what: &str, label: &str) -> Result<Vec<T>, String> {
     let pem = read(path)?;
-    let all: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
-    let all = all.map_err(|e| format!("not a PEM file of certificates: {e}"))?;
+    let all: Result<Vec<T>, _> = T::pem_slice_iter(&pem).collect();
+    let all = all.map_err(|e| format!("not a PEM file of {what}s: {e}"))?;
     if all.is_empty() {
-        return Err("it holds no certificate (-----BEGIN CERTIFICATE-----)".into());
+        return Err(format!("it holds no {what} (-----BEGIN {label}-----)"));
     }
     Ok(all)
 }
@@ -113,9 +118,6 @@ fn roots(listener: &Listener) -> Result<Option<RootCertStore>, String> {
     for certificate in certificates(&listener.client_ca)? {
         roots.add(certificate).map_err(|e| e.to_string())?;
     }
-    if roots.is_empty() {
-        return Err("it holds no CA".into());
-    }
     Ok(Some(roots))
 }
 
@@ -129,22 +131,11 @@ fn verifier(
         builder = builder.allow_unauthenticated();
     }
     if !listener.client_crl.is_empty() {
+        let lists = sections(&listener.client_crl, "revocation list", "X509 CRL")?;
         // Of the client alone, as other brokers do it: what is above it has no list on most sites.
-        builder = builder
-            .with_crls(revocations(&listener.client_crl)?)
-            .only_check_end_entity_revocation();
+        builder = builder.with_crls(lists).only_check_end_entity_revocation();
     }
     builder.build().map_err(|e| e.to_string())
-}
-
-fn revocations(path: &str) -> Result<Vec<CertificateRevocationListDer<'static>>, String> {
-    let pem = read(path)?;
-    let all: Result<Vec<_>, _> = CertificateRevocationListDer::pem_slice_iter(&pem).collect();
-    let all = all.map_err(|e| format!("not a PEM file of revocation lists: {e}"))?;
-    if all.is_empty() {
-        return Err("it holds no revocation list (-----BEGIN X509 CRL-----)".into());
-    }
-    Ok(all)
 }
 
 /// The user that a client's certificate names; an error says why it names none. Whether the
