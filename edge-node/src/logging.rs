@@ -24,6 +24,9 @@ use tracing_subscriber::{EnvFilter, Registry, fmt as lines, reload};
 pub const LINES_MAX: usize = 50;
 /// See the module's docs.
 pub const LINE_BYTES_MAX: usize = 500;
+/// What rustls warns of here is what a client did and what it makes nothing of, such as mosquitto_pub's
+/// address for a name, at each handshake. A filter may ask for it.
+const BESIDE_THE_POINT: &str = "rustls::msgs";
 /// The longest filter.
 pub const FILTER_BYTES_MAX: usize = 1_000;
 
@@ -74,7 +77,7 @@ pub fn install(filter: &str) -> Result<(), String> {
     if INSTALLED.set(logging).is_err() {
         return Err("the log is written already".to_owned());
     }
-    let recent = Keep.with_filter(LevelFilter::WARN);
+    let recent = Keep.with_filter(parse("warn")?);
     let subscriber = tracing_subscriber::registry().with(stderr).with(recent);
     subscriber.try_init().map_err(|error| error.to_string())
 }
@@ -130,7 +133,7 @@ pub fn parse(text: &str) -> Result<EnvFilter, String> {
             return Err(wrong(&format_args!("{word:?} is no level")));
         }
     }
-    EnvFilter::try_new(text).map_err(|error| wrong(&error))
+    EnvFilter::try_new(format!("{BESIDE_THE_POINT}=error,{text}")).map_err(|error| wrong(&error))
 }
 
 impl Recent {
@@ -268,6 +271,27 @@ mod tests {
             assert!(error.contains(named) && error.contains("trace"), "{error}");
             assert!(error.len() < 2_000);
         }
+    }
+
+    #[test]
+    fn what_clients_do_in_handshakes_is_told_to_who_asks() {
+        struct Count(std::sync::Arc<AtomicU64>);
+        impl<S: Subscriber> Layer<S> for Count {
+            fn on_event(&self, _: &Event<'_>, _: Context<'_, S>) {
+                self.0.fetch_add(1, Relaxed);
+            }
+        }
+        let told = |filter: &str| {
+            let count = std::sync::Arc::new(AtomicU64::new(0));
+            let layer = Count(count.clone()).with_filter(parse(filter).unwrap());
+            tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
+                tracing::warn!(target: "rustls::msgs::handshake", "Illegal SNI extension");
+                tracing::warn!("another");
+            });
+            count.load(Relaxed)
+        };
+        assert_eq!((told("info"), told("trace")), (1, 1));
+        assert_eq!(told("info,rustls::msgs=warn"), 2);
     }
 
     #[test]

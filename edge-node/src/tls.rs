@@ -8,8 +8,8 @@ use std::sync::Arc;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
-use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::ClientCertVerifier;
+use rustls::server::{VerifierBuilderError, WebPkiClientVerifier};
 use rustls::{RootCertStore, ServerConfig};
 use webpki::EndEntityCert;
 
@@ -135,7 +135,13 @@ fn verifier(
         // Of the client alone, as other brokers do it: what is above it has no list on most sites.
         builder = builder.with_crls(lists).only_check_end_entity_revocation();
     }
-    builder.build().map_err(|e| e.to_string())
+    builder.build().map_err(|e| match e {
+        VerifierBuilderError::InvalidCrl(why) => format!(
+            "a list in it cannot be used ({why:?}): it takes version 2 with a number, as OpenSSL makes \
+             them with `crlnumber` in its settings"
+        ),
+        other => other.to_string(),
+    })
 }
 
 /// The user that a client's certificate names; an error says why it names none. Whether the

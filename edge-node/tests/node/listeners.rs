@@ -269,6 +269,12 @@ fn files_that_cannot_be_used_are_named() {
     let other = place.ca.server("other");
     let bad = place.scratch.path().join("bad.pem");
     std::fs::write(&bad, "not PEM").unwrap();
+    let garbled = place.scratch.path().join("garbled.pem");
+    std::fs::write(
+        &garbled,
+        "-----BEGIN X509 CRL-----\nMAA=\n-----END X509 CRL-----\n",
+    )
+    .unwrap();
     let missing = place.scratch.path().join("missing.pem");
     let server = &place.server;
     let pair = |certificate: &Path, key: &Path| Pair {
@@ -313,6 +319,12 @@ fn files_that_cannot_be_used_are_named() {
         (ca(&bad), "client_ca", "bad.pem", "no certificate"),
         (crl(&missing), "client_crl", "missing.pem", "No such file"),
         (crl(&bad), "client_crl", "bad.pem", "no revocation list"),
+        (
+            crl(&garbled),
+            "client_crl",
+            "garbled.pem",
+            "version 2 with a number",
+        ),
     ];
     for (more, key, file, why) in cases {
         let toml = listener(&more);
