@@ -195,7 +195,12 @@ impl Client {
                 out.extend(message(&topic(sent), begun.elapsed()));
                 sent += 1;
             }
-            self.send(&out).await?;
+            // A broker that falls far behind stops reading.
+            let reads = tokio::time::timeout(time, self.send(&out)).await;
+            reads.map_err(|_| {
+                let why = format!("it has read nothing for {} s", time.as_secs());
+                io::Error::new(io::ErrorKind::TimedOut, why)
+            })??;
         }
         Ok(sent)
     }
