@@ -16,6 +16,8 @@ const DIALLING_MAX: usize = 64;
 /// Filters in one SUBSCRIBE.
 const FILTERS_MAX: usize = 250;
 const ANSWER: Duration = Duration::from_secs(60);
+/// Nothing more comes by itself.
+const QUIET: Duration = Duration::from_millis(300);
 /// Longer than any row, since nobody pings in between, and not 0: rumqttd closes the connection of a
 /// client that asks for no keep-alive.
 const KEEP_ALIVE_S: u16 = 3_600;
@@ -47,6 +49,22 @@ impl Delivered {
         times.sort_unstable();
         let at = times.len().saturating_sub(1) * percent / 100;
         times.get(at).copied().unwrap_or_default()
+    }
+}
+
+/// What a publisher does.
+#[derive(Clone, Copy)]
+pub struct Load {
+    /// 0 or 1.
+    pub qos: u8,
+    /// Messages per second.
+    pub rate: u64,
+    pub time: Duration,
+}
+
+impl Load {
+    pub fn new(qos: u8, rate: u64, time: Duration) -> Load {
+        Load { qos, rate, time }
     }
 }
 
@@ -82,32 +100,52 @@ async fn ready(
     filters: &[String],
 ) -> io::Result<Client> {
     let mut client = Client::connect(broker, &format!("crowd-{number}")).await?;
-    for (n, filters) in filters.chunks(FILTERS_MAX).enumerate() {
-        let mut body = (n as u16 + 1).to_be_bytes().to_vec();
-        for filter in filters {
-            string(&mut body, filter);
-            body.push(qos);
-        }
-        client.send(&packet(0x82, &body)).await?;
-        let (first, body) = client.receive().await?;
-        if first != 0x90 || body[2..].iter().any(|code| *code > 2) {
-            return Err(io::Error::other(format!("not a granting SUBACK: {body:?}")));
-        }
-    }
+    client.subscribe(filters, qos).await?;
     Ok(client)
 }
 
 impl Client {
     pub async fn connect(broker: SocketAddr, id: &str) -> io::Result<Client> {
+        Client::dial(broker, id, true).await
+    }
+
+    /// One whose session stays when it is gone, with this subscription.
+    pub async fn durable(
+        broker: SocketAddr,
+        id: &str,
+        filter: &str,
+        qos: u8,
+    ) -> io::Result<Client> {
+        let mut client = Client::dial(broker, id, false).await?;
+        client.subscribe(&[filter.to_owned()], qos).await?;
+        Ok(client)
+    }
+
+    async fn subscribe(&mut self, filters: &[String], qos: u8) -> io::Result<()> {
+        for (n, filters) in filters.chunks(FILTERS_MAX).enumerate() {
+            let mut body = (n as u16 + 1).to_be_bytes().to_vec();
+            for filter in filters {
+                string(&mut body, filter);
+                body.push(qos);
+            }
+            self.send(&packet(0x82, &body)).await?;
+            let (first, body) = self.receive().await?;
+            if first != 0x90 || body[2..].iter().any(|code| *code > 2) {
+                return Err(io::Error::other(format!("not a granting SUBACK: {body:?}")));
+            }
+        }
+        Ok(())
+    }
+
+    async fn dial(broker: SocketAddr, id: &str, clean_session: bool) -> io::Result<Client> {
         let stream = TcpStream::connect(broker).await?;
         stream.set_nodelay(true)?;
         let mut client = Client {
             stream,
             input: Vec::new(),
         };
-        let clean_session = 2;
         let mut body = b"\0\x04MQTT\x04".to_vec();
-        body.push(clean_session);
+        body.push(u8::from(clean_session) << 1);
         body.extend(KEEP_ALIVE_S.to_be_bytes());
         string(&mut body, id);
         client.send(&packet(0x10, &body)).await?;
@@ -148,6 +186,15 @@ impl Client {
         matches!(tokio::time::timeout(ANSWER, ping).await, Ok(Ok((0xd0, _))))
     }
 
+    /// Reads, without an answer, until nothing comes for a while. How many packets it was.
+    pub async fn read_what_waits(mut self) -> u64 {
+        let mut packets = 0;
+        while let Ok(Ok(_)) = tokio::time::timeout(QUIET, self.receive()).await {
+            packets += 1;
+        }
+        packets
+    }
+
     /// Reads for good: counts messages and their time since `begun`, which stands in the payload.
     pub fn read_on(mut self, begun: Instant, delivered: Arc<Delivered>) {
         tokio::spawn(async move {
@@ -174,15 +221,15 @@ impl Client {
         });
     }
 
-    /// Publishes at QoS 0, `rate` messages per second in turn, in steps of a millisecond, for `time`.
-    /// Falls behind rather than send a burst later. How many it was.
+    /// Publishes in steps of a millisecond. Falls behind rather than send a burst later. How many
+    /// messages it was.
     pub async fn publish(
         &mut self,
         begun: Instant,
-        rate: u64,
-        time: Duration,
+        load: Load,
         mut topic: impl FnMut(u64) -> String,
     ) -> io::Result<u64> {
+        let Load { qos, rate, time } = load;
         let started = Instant::now();
         let mut every = tokio::time::interval(Duration::from_millis(1));
         every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -193,9 +240,12 @@ impl Client {
             let mut out = Vec::new();
             while owed >= 1000 {
                 owed -= 1000;
-                out.extend(message(&topic(sent), begun.elapsed()));
+                // The id of one that is long acknowledged comes again.
+                let id = (qos > 0).then_some((sent % 0xffff) as u16 + 1);
+                out.extend(message(&topic(sent), id, begun.elapsed()));
                 sent += 1;
             }
+            self.skip_answers()?;
             // A broker that falls far behind stops reading.
             let reads = tokio::time::timeout(time, self.send(&out)).await;
             reads.map_err(|_| {
@@ -206,6 +256,19 @@ impl Client {
         Ok(sent)
     }
 
+    /// Reads what is there, which for a publisher is PUBACKs.
+    fn skip_answers(&self) -> io::Result<()> {
+        let mut piece = [0; 2048];
+        loop {
+            match self.stream.try_read(&mut piece) {
+                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
     /// Publishes one message at QoS 0 and waits until it has arrived.
     pub async fn publish_one(
         &mut self,
@@ -214,7 +277,7 @@ impl Client {
         delivered: &Delivered,
     ) -> io::Result<()> {
         let before = delivered.messages();
-        self.send(&message(topic, begun.elapsed())).await?;
+        self.send(&message(topic, None, begun.elapsed())).await?;
         let arrives = async {
             while delivered.messages() == before {
                 delivered.arrived.notified().await;
@@ -224,13 +287,16 @@ impl Client {
     }
 }
 
-/// A publish at QoS 0, whose payload of 100 bytes begins with when it was sent.
-fn message(topic: &str, sent: Duration) -> Vec<u8> {
+/// A publish at QoS 0, or 1 if it has an id, whose payload of 100 bytes begins with when it was sent.
+fn message(topic: &str, id: Option<u16>, sent: Duration) -> Vec<u8> {
     let mut body = Vec::with_capacity(128);
     string(&mut body, topic);
+    if let Some(id) = id {
+        body.extend(id.to_be_bytes());
+    }
     body.extend((sent.as_nanos() as u64).to_be_bytes());
     body.resize(body.len() + 92, b'x');
-    packet(0x30, &body)
+    packet(0x30 | u8::from(id.is_some()) << 1, &body)
 }
 
 /// Where the body of the first whole packet begins and ends.

@@ -1,18 +1,16 @@
 //! Many connections and many subscriptions, beside mosquitto and rumqttd: what an idle one costs,
-//! whether 5,000 are held, 200,000 subscriptions under load, one publisher to 1,000 subscribers, and what
-//! one that does not read costs the others.
+//! whether 5,000 are held, 200,000 subscriptions under load, and one publisher to 1,000 subscribers.
 
 use std::net::SocketAddr;
-use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use e2e::nodes::Edge;
 use e2e::process::Process;
 
+use super::broker::{self, Broker};
 use super::{Plan, Result, say};
-use crate::crowd::{Client, Delivered, gather};
+use crate::crowd::{Client, Delivered, Load, gather};
 use crate::peers::mqtt::Peer;
 use crate::table::{Line, Spread};
 
@@ -26,56 +24,7 @@ const ALONE: u64 = 20;
 const FAN_OUT: usize = 1_000;
 /// Messages of the one publisher per second; each becomes 1,000.
 const FAN_OUT_PER_S: u64 = 60;
-/// Of others, beside one that does not read.
-const STALLED_PER_S: u64 = 2_000;
-const LOG_LINES: usize = 5;
 const SETTLE: Duration = Duration::from_secs(2);
-
-/// Whom it is done to.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Broker {
-    Edge,
-    Peer(Peer),
-}
-
-const ALL: [Broker; 3] = [
-    Broker::Edge,
-    Broker::Peer(Peer::Mosquitto),
-    Broker::Peer(Peer::Rumqttd),
-];
-
-impl Broker {
-    fn name(self) -> &'static str {
-        match self {
-            Broker::Edge => "edge",
-            Broker::Peer(peer) => peer.name(),
-        }
-    }
-
-    fn start(self, plan: &Plan<'_>) -> Result<(Process, SocketAddr, tempfile::TempDir)> {
-        let scratch = tempfile::tempdir_in(plan.dir)?;
-        let (process, address) = match self {
-            Broker::Edge => {
-                let edge = Edge::new(&scratch.path().join("edge"), None);
-                (edge.start(), edge.mqtt)
-            }
-            Broker::Peer(peer) => peer.start(scratch.path())?,
-        };
-        Ok((process, address, scratch))
-    }
-
-    /// The end of its log: what it has to say where it does not do something.
-    fn last_lines(self, scratch: &Path) -> String {
-        let log = match self {
-            Broker::Edge => scratch.join("edge/log"),
-            Broker::Peer(peer) => peer.log(scratch),
-        };
-        let log = std::fs::read(log).unwrap_or_default();
-        let log = String::from_utf8_lossy(&log);
-        let lines: Vec<&str> = log.lines().collect();
-        lines[lines.len().saturating_sub(LOG_LINES)..].join("\n")
-    }
-}
 
 /// What one broker did; a figure is missing where it did not do it.
 #[derive(Default)]
@@ -88,13 +37,12 @@ struct Figures {
     matched_mb: Vec<f64>,
     fan_out_per_s: Vec<f64>,
     fan_out_p99: Vec<f64>,
-    stalled_ratio: Vec<f64>,
     failures: Vec<String>,
 }
 
 pub fn run(plan: &Plan<'_>) -> Result<Vec<Line>> {
     let runtime = tokio::runtime::Runtime::new()?;
-    let mut all = ALL.map(|broker| (broker, Figures::default()));
+    let mut all = broker::ALL.map(|broker| (broker, Figures::default()));
     for n in 1..=plan.rounds {
         for (broker, figures) in &mut all {
             say(format!(
@@ -144,7 +92,7 @@ type Part = for<'a> fn(
     &'a mut Figures,
 ) -> Pin<Box<dyn Future<Output = Result<()>> + 'a>>;
 
-const PARTS: [(&str, Part); 4] = [
+const PARTS: [(&str, Part); 3] = [
     ("connections", |process, at, time, out| {
         Box::pin(idle(process, at, time, out))
     }),
@@ -153,9 +101,6 @@ const PARTS: [(&str, Part); 4] = [
     }),
     ("fan-out", |process, at, time, out| {
         Box::pin(fan_out(process, at, time, out))
-    }),
-    ("one that does not read", |process, at, time, out| {
-        Box::pin(stalled(process, at, time, out))
     }),
 ];
 
@@ -213,7 +158,9 @@ async fn matched(
     }
     out.matched_alone
         .push(delivered.take_percentile(50).as_secs_f64());
-    let sent = publisher.publish(begun, MATCHED_PER_S, time, topic).await?;
+    let sent = publisher
+        .publish(begun, Load::new(0, MATCHED_PER_S, time), topic)
+        .await?;
     tokio::time::sleep(SETTLE).await;
     let arrived = delivered.messages() - ALONE;
     if arrived < sent {
@@ -235,7 +182,9 @@ async fn fan_out(_: &Process, at: SocketAddr, time: Duration, out: &mut Figures)
     }
     let mut publisher = Client::connect(at, "publisher").await?;
     let sent = publisher
-        .publish(begun, FAN_OUT_PER_S, time, |_| "fan/out".into())
+        .publish(begun, Load::new(0, FAN_OUT_PER_S, time), |_| {
+            "fan/out".into()
+        })
         .await?;
     let all = sent * FAN_OUT as u64;
     let started = Instant::now();
@@ -253,37 +202,6 @@ async fn fan_out(_: &Process, at: SocketAddr, time: Duration, out: &mut Figures)
         .push(all as f64 / begun.elapsed().as_secs_f64());
     out.fan_out_p99
         .push(delivered.take_percentile(99).as_secs_f64());
-    Ok(())
-}
-
-/// p99 of ten subscribers beside one that has stopped reading, by what it is without that one.
-async fn stalled(_: &Process, at: SocketAddr, time: Duration, out: &mut Figures) -> Result<()> {
-    let clients = gather(at, 10, 0, |n| vec![format!("work/{n}")]).await?;
-    let (begun, delivered) = (Instant::now(), Arc::new(Delivered::default()));
-    for client in clients {
-        client.read_on(begun, delivered.clone());
-    }
-    let mut publisher = Client::connect(at, "publisher").await?;
-    let topic = |n: u64| format!("work/{}", n % 10);
-    publisher
-        .publish(begun, STALLED_PER_S, SETTLE, topic)
-        .await?;
-    delivered.take_percentile(99);
-    publisher.publish(begun, STALLED_PER_S, time, topic).await?;
-    let alone = delivered.take_percentile(99);
-    let _stalled = Client::connect(at, "stalled").await?;
-    let mut stalled = gather(at, 1, 0, |_| vec!["work/#".into()]).await?;
-    // What the kernel holds for it is full before anything is measured.
-    publisher
-        .publish(begun, STALLED_PER_S * 10, time, topic)
-        .await?;
-    tokio::time::sleep(SETTLE).await;
-    delivered.take_percentile(99);
-    publisher.publish(begun, STALLED_PER_S, time, topic).await?;
-    let beside = delivered.take_percentile(99);
-    stalled.clear();
-    out.stalled_ratio
-        .push(beside.as_secs_f64() / alone.as_secs_f64());
     Ok(())
 }
 
@@ -355,19 +273,6 @@ fn lines(broker: Broker, f: &Figures) -> Vec<Line> {
         &|s| format!("{} ms", s.show(1e-3, 1)),
         None,
     );
-    line(
-        "p99 of ten subscribers beside one that does not read : without it".into(),
-        &f.stalled_ratio,
-        &|s| s.show(1.0, 2),
-        Some(("1.2", |ratio| ratio <= 1.2)),
-    );
-    let failed = |what: &String| {
-        let line = Line::new(format!("{name}: did not"), what.clone());
-        match ours {
-            true => line.aim("nothing", false),
-            false => line,
-        }
-    };
-    lines.extend(f.failures.iter().map(failed));
+    lines.extend(f.failures.iter().map(|what| broker.did_not(what)));
     lines
 }

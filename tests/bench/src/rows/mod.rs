@@ -1,6 +1,7 @@
 //! The rows, each a file. A row says its progress on stderr and returns its lines.
 
 mod backlog;
+mod broker;
 mod clients;
 mod crowd;
 mod kafka;
@@ -8,6 +9,7 @@ mod link;
 mod path;
 mod qos1;
 mod size;
+mod stalled;
 
 use std::path::Path;
 use std::time::Duration;
@@ -25,8 +27,10 @@ pub enum Row {
     Qos1,
     /// Memory of the edge: idle, and with 1,000 idle clients
     Clients,
-    /// 5,000 connections, 200,000 subscriptions, fan-out, one that does not read, beside both brokers
+    /// 5,000 connections, 200,000 subscriptions, fan-out, beside both brokers
     Crowd,
+    /// What a subscriber that does not read costs the others, beside both brokers
+    Stalled,
     /// 1,000 readings/s: latency to a Kafka poll, bytes on disk, link and device
     Path,
     /// 20 readings/s at linger 10 s: bytes on disk and link
@@ -58,6 +62,7 @@ impl Row {
             Row::Qos1 => qos1::run(plan),
             Row::Clients => clients::run(plan),
             Row::Crowd => crowd::run(plan),
+            Row::Stalled => stalled::run(plan),
             Row::Path => path::run(plan),
             Row::Slow => path::run_slow(plan),
             Row::Link => link::run(plan),
