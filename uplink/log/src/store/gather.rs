@@ -14,6 +14,11 @@
 //! answer says by its silence nothing about others. So clients with a closed loop are held for no
 //! longer than it takes all of them to come back, and an entry that stands alone is not held at all.
 //!
+//! A fast medium answers each before the next one comes, and then sensors look like one client that
+//! waits. So a commit that would be due is held now and then, to see: a probe. Where somebody comes
+//! all the same, every commit is one from then on; where nobody does, the next probe is twice as far
+//! away.
+//!
 //! No clock of its own, and nothing to wake for while nobody waits.
 
 use super::Ms;
@@ -25,6 +30,10 @@ pub const GROUP_BYTES: usize = 16 << 10;
 const QUIET_DISTANCES: u64 = 12;
 /// The clock counts whole milliseconds, and threads take turns.
 const QUIET_MS_MIN: Ms = 2;
+/// So many mean distances is a probe held; of sensors one in 50 stays silent as long.
+const PROBE_DISTANCES: u64 = 4;
+/// Commits from one probe to the next, at most: two milliseconds for each do not matter.
+const PROBE_EVERY_MAX: u32 = 1_024;
 /// The weight of a new distance is one in so many.
 const WEIGHT: u64 = 16;
 
@@ -43,6 +52,12 @@ pub(super) struct Gather {
     busy_at: Ms,
     /// Mean distance between entries, microseconds; `None` while there is nothing to expect.
     distance_us: Option<u64>,
+    /// The same whoever was answered in between.
+    any_distance_us: Option<u64>,
+    /// Commits from one probe to the next; 0: each is one.
+    probe_every: u32,
+    /// Commits until the next one.
+    probe_in: u32,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -51,6 +66,9 @@ struct Waiting {
     last: Ms,
     entries: u64,
     bytes: usize,
+    probe: bool,
+    /// Somebody came while it was held as a probe.
+    found: bool,
 }
 
 impl Gather {
@@ -64,54 +82,89 @@ impl Gather {
             came_at: None,
             busy_at: 0,
             distance_us: None,
+            any_distance_us: None,
+            probe_every: 1,
+            probe_in: 1,
         }
     }
 
     /// An entry came whose publisher waits for the medium.
     pub fn came(&mut self, bytes: usize, now: Ms) {
-        if now.saturating_sub(self.busy_at) > self.gather_ms {
-            self.distance_us = None;
-            self.came_at = None;
-        }
+        let since = now.saturating_sub(self.busy_at);
         self.busy_at = now;
+        if since > self.gather_ms {
+            self.distance_us = None;
+            self.any_distance_us = None;
+            self.came_at = None;
+        } else {
+            mean(&mut self.any_distance_us, since);
+        }
         if let Some(before) = self.came_at.replace(now) {
-            let us = now.saturating_sub(before) * 1_000;
-            let mean = self.distance_us.unwrap_or(us);
-            self.distance_us = Some((mean * (WEIGHT - 1) + us) / WEIGHT);
+            mean(&mut self.distance_us, now.saturating_sub(before));
         }
         if let Some((_, meanwhile)) = &mut self.running {
             *meanwhile += 1;
         }
+        // What comes in the same millisecond may be of one burst.
+        let found = self
+            .waiting
+            .is_some_and(|w| w.probe && self.is_ripe(&w) && now > w.last);
+        let probe = self.probe_in == 0;
         let waiting = self.waiting.get_or_insert(Waiting {
             first: now,
             last: now,
             entries: 0,
             bytes: 0,
+            probe,
+            found: false,
         });
         waiting.last = now;
         waiting.entries += 1;
         waiting.bytes += bytes;
+        waiting.found |= found;
     }
 
     /// When the commit is due; `None` while nobody waits.
     pub fn due(&self) -> Option<Ms> {
-        let waiting = self.waiting?;
-        let Some(distance_us) = self.distance_us else {
-            return Some(waiting.first);
-        };
-        let (answered, meanwhile) = self.last;
-        let complete = meanwhile == 0 && waiting.entries >= answered;
-        if complete || waiting.bytes >= GROUP_BYTES {
+        let waiting = self.waiting.as_ref()?;
+        if waiting.bytes >= GROUP_BYTES {
             return Some(waiting.last);
         }
-        let quiet = (QUIET_DISTANCES * distance_us / 1_000).max(QUIET_MS_MIN);
-        Some((waiting.last + quiet).min(waiting.first + self.gather_ms))
+        let hold = match self.is_ripe(waiting) {
+            true => self.probe_ms(waiting).unwrap_or(0),
+            false => distances_ms(self.distance_us?, QUIET_DISTANCES),
+        };
+        Some((waiting.last + hold).min(waiting.first + self.gather_ms))
+    }
+
+    /// Nobody is expected: none of the busy time, or all that wait for us are here.
+    fn is_ripe(&self, waiting: &Waiting) -> bool {
+        let (answered, meanwhile) = self.last;
+        self.distance_us.is_none() || (meanwhile == 0 && waiting.entries >= answered)
+    }
+
+    /// How long a commit that is ripe is held as a probe.
+    fn probe_ms(&self, waiting: &Waiting) -> Option<Ms> {
+        let distance_us = self.distance_us.or(self.any_distance_us)?;
+        let hold = distances_ms(distance_us, PROBE_DISTANCES);
+        waiting.probe.then_some(hold)
     }
 
     /// Those who wait go into a commit.
     pub fn began(&mut self) {
-        let entries = self.waiting.take().map_or(0, |waiting| waiting.entries);
-        self.running = Some((entries, 0));
+        let waiting = self.waiting.take();
+        self.running = Some((waiting.map_or(0, |waiting| waiting.entries), 0));
+        let Some(waiting) = waiting else {
+            return;
+        };
+        self.probe_in = self.probe_in.saturating_sub(1);
+        let was_held = self.is_ripe(&waiting) && self.probe_ms(&waiting).is_some();
+        if waiting.found {
+            (self.probe_every, self.probe_in) = (0, 0);
+        } else if was_held && waiting.bytes < GROUP_BYTES {
+            self.probe_every = (self.probe_every * 2).clamp(1, PROBE_EVERY_MAX);
+            self.probe_in = self.probe_every;
+        }
     }
 
     /// They were answered.
@@ -121,6 +174,16 @@ impl Gather {
             self.came_at = None;
         }
     }
+}
+
+fn mean(distance_us: &mut Option<u64>, ms: Ms) {
+    let us = ms * 1_000;
+    let before = distance_us.unwrap_or(us);
+    *distance_us = Some((before * (WEIGHT - 1) + us) / WEIGHT);
+}
+
+fn distances_ms(distance_us: u64, n: u64) -> Ms {
+    (n * distance_us / 1_000).max(QUIET_MS_MIN)
 }
 
 #[cfg(test)]
@@ -196,13 +259,69 @@ mod tests {
 
     #[test]
     fn sensors_share_commits_and_nobody_waits_longer_than_set() {
-        for (sync_ms, group) in [(1, 25.0), (4, 45.0)] {
+        // 0: answered before the next one comes.
+        for (sync_ms, group) in [(0, 25.0), (1, 25.0), (4, 45.0)] {
             let many = run(20_000, sync_ms, sensors(1_000.0));
             assert!(many.mean_group() > group, "{} a commit", many.mean_group());
-            assert!(many.wait_max() <= GATHER_MS + 2 * sync_ms);
+            // The clock of this model ends a commit a millisecond later at the earliest.
+            assert!(many.wait_max() <= GATHER_MS + 2 * sync_ms.max(1));
             let few = run(20_000, sync_ms, sensors(100.0));
-            assert!(few.wait_max() <= GATHER_MS + 2 * sync_ms);
+            assert!(few.wait_max() <= GATHER_MS + 2 * sync_ms.max(1));
         }
+    }
+
+    #[test]
+    fn sensors_that_a_fast_medium_answers_at_once_are_no_client_that_waits() {
+        for every in [1, 2, 4, 8] {
+            let paced = run(60_000, 0, |now, _| usize::from(now % every == 0));
+            let most = (GATHER_MS / every) as f64;
+            assert!(paced.mean_group() > 0.9 * most, "{}", paced.mean_group());
+            assert!(paced.wait_max() <= GATHER_MS + 1);
+        }
+        for per_s in [200.0, 500.0] {
+            let many = run(60_000, 0, sensors(per_s));
+            let most = per_s * GATHER_MS as f64 / 1_000.0;
+            assert!(many.mean_group() > 0.9 * most, "{}", many.mean_group());
+        }
+        // Nor where more come all at once.
+        let more = run(60_000, 0, |now, _| {
+            usize::from(now > 20_000 || now % 8 == 0)
+        });
+        assert!(more.mean_group() > 40.0, "{}", more.mean_group());
+    }
+
+    #[test]
+    fn who_waits_for_each_answer_is_seldom_held_to_see_whether_others_come() {
+        for think_ms in [1, 5, 12] {
+            let mut next = 0;
+            let one = run(200_000, 0, |now, answered| {
+                if answered > 0 {
+                    next = now + think_ms - 1;
+                }
+                usize::from(now == next)
+            });
+            let held = one.waits.iter().filter(|wait| **wait > 1).count();
+            assert!(
+                held < 20 + one.waits.len() / 500,
+                "{held} of {}",
+                one.waits.len()
+            );
+            assert_eq!(one.mean_group(), 1.0);
+        }
+    }
+
+    #[test]
+    fn bursts_of_one_client_that_waits_are_seldom_held() {
+        let mut size = 0;
+        let bursts = run(100_000, 0, |now, answered| {
+            let begins = now == 0 || answered > 0;
+            size = if begins { size % 7 + 1 } else { size };
+            if begins { size } else { 0 }
+        });
+        let held = bursts.waits.iter().filter(|wait| **wait > 1).count();
+        // A burst of one behind a burst of seven waits for six more: that is one entry in 28.
+        let all = bursts.waits.len();
+        assert!(held * 27 < all, "{held} of {all}");
     }
 
     #[test]
