@@ -43,6 +43,19 @@ impl Delivered {
         self.messages.load(Ordering::Relaxed)
     }
 
+    /// Waits until so many have arrived in all.
+    pub async fn reach(&self, messages: u64) -> io::Result<()> {
+        let all = async {
+            while self.messages() < messages {
+                self.arrived.notified().await;
+            }
+        };
+        tokio::time::timeout(ANSWER, all).await.map_err(|_| {
+            let why = format!("{} of {messages} messages arrived", self.messages());
+            io::Error::new(io::ErrorKind::TimedOut, why)
+        })
+    }
+
     /// Of the time on the way, in percent of messages; forgets what came before.
     pub fn take_percentile(&self, percent: usize) -> Duration {
         let mut times = std::mem::take(&mut *self.times.lock().expect("no reader panics"));

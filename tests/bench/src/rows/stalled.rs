@@ -20,7 +20,6 @@ const WINDOWS: u32 = 8;
 /// read, and a queue of the edge's 10,000.
 const FILL: Duration = Duration::from_secs(2);
 const FILL_PER_S: u64 = 40_000;
-const SETTLE: Duration = Duration::from_millis(250);
 /// The bound on the ratio.
 const AIM: f64 = 1.2;
 /// At QoS 1 the edge's messages would wait 25 ms in the mean for others that share their fsync, which
@@ -82,7 +81,7 @@ async fn round(
     let topic = |n: u64| format!("work/{}", n % READERS as u64);
     let fill = Load::new(qos, FILL_PER_S, FILL);
     let load = Load::new(qos, PER_S, time / WINDOWS);
-    publisher.publish(begun, load, topic).await?;
+    let mut sent = publisher.publish(begun, load, topic).await?;
     let (mut without, mut beside) = (Vec::new(), Vec::new());
     for n in 0..2 * WINDOWS {
         // Without, beside, beside, without: neither kind is always the later one.
@@ -92,10 +91,11 @@ async fn round(
             false => None,
         };
         let filled = publisher.publish(begun, fill, topic).await?;
-        tokio::time::sleep(SETTLE).await;
+        sent += filled;
+        delivered.reach(sent).await?;
         delivered.take_percentile(99);
-        publisher.publish(begun, load, topic).await?;
-        tokio::time::sleep(SETTLE).await;
+        sent += publisher.publish(begun, load, topic).await?;
+        delivered.reach(sent).await?;
         let times = if is_beside { &mut beside } else { &mut without };
         times.push(delivered.take_percentile(99).as_secs_f64());
         if let Some(stalled) = stalled {
